@@ -1,0 +1,60 @@
+"""Builds the extension (cffi, abi3) and the static programs that the wheel carries in pycontain/bin."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, str(Path(__file__).parent))
+from build_ffi import C_DIR, C_FLAGS
+
+# No libc: a supervisor of a few pages, and nothing of the host that an image could reach through it.
+PROGRAM_FLAGS = [
+    *C_FLAGS, "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie",
+    "-fno-asynchronous-unwind-tables", "-fno-tree-loop-distribute-patterns", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-s",
+]  # fmt: skip
+PROGRAMS = {"pycontain-init": ["init.c"], "pycontain-guardian": ["guardian.c", "tree.c"]}
+
+
+def compile_program(name: str, sources: list[str], target_dir: Path) -> None:
+    target_dir.mkdir(parents=True, exist_ok=True)
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    command = [*compiler, *PROGRAM_FLAGS, *(f"{C_DIR}/{s}" for s in sources), "-o", str(target_dir / name)]
+    subprocess.run(command, check=True)
+
+
+class BuildExt(build_ext):
+    """build_ext that also builds the static programs, beside the extension or, in place, in the source tree."""
+
+    def run(self) -> None:
+        super().run()
+        root = Path(__file__).parent if self.inplace else Path(self.build_lib)
+        for name, sources in PROGRAMS.items():
+            compile_program(name, sources, root / "pycontain" / "bin")
+
+
+class AbiWheel:
+    """Chosen lazily: `wheel`'s command lives in setuptools since 70."""
+
+    @staticmethod
+    def command() -> type:
+        from setuptools.command.bdist_wheel import bdist_wheel
+
+        class Abi3Wheel(bdist_wheel):
+            def finalize_options(self) -> None:
+                self.py_limited_api = "cp310"
+                super().finalize_options()
+
+        return Abi3Wheel
+
+
+setup(
+    cffi_modules=["build_ffi.py:ffibuilder"],
+    cmdclass={"build_ext": BuildExt, "bdist_wheel": AbiWheel.command()},
+)
