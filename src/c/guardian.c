@@ -1,0 +1,45 @@
+/* pycontain-guardian: cleans up after an owner that could not (kill -9). One per process that starts containers.
+ *
+ *   pycontain-guardian CGROUP_DIR ... -- TREE ...
+ *
+ * fd 3 is the read end of a pipe whose write end only the owner has. End of file there, or the end of the parent
+ * process (the owner), means the owner has gone: everything in the cgroup directories is killed, they are removed, then
+ * the trees. An owner that ends in order removes its own things first, and this finds nothing to do. Waits in poll,
+ * wakes for nothing else; linked without libc, so that it costs a few pages.
+ */
+#include "start.h"
+#include "tree.h"
+
+#include <errno.h>
+#include <poll.h>
+
+static void wait_for_owner(void)
+{
+	int owner = sys_getppid();
+	int pidfd = owner > 1 ? sys_pidfd_open(owner, 0) : -1;
+	struct pollfd fds[2] = {{.fd = 3, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+
+	if (sys_getppid() != owner)
+		return; /* it ended between the two calls */
+	for (;;) {
+		int n = sys_ppoll(fds, 2, NULL);
+		if (n == -EINTR || n == 0)
+			continue;
+		return;
+	}
+}
+
+int program(int argc, char **argv, char **envp)
+{
+	const uint64_t all = ~0ULL;
+	int i = 1;
+
+	(void)envp;
+	(void)sys_sigprocmask(SIG_BLOCK, &all); /* a terminal's Ctrl-C or hang-up is not for us */
+	wait_for_owner();
+	for (; i < argc && !(argv[i][0] == '-' && argv[i][1] == '-'); i++)
+		(void)pc_cgroup_remove(argv[i]); /* nobody to tell; the next start sweeps what is left */
+	for (i++; i < argc; i++)
+		(void)pc_tree_remove(argv[i]);
+	return 0;
+}

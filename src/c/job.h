@@ -1,0 +1,94 @@
+/* One start under way: what the parent half has made ready and the child half executes. */
+#ifndef PC_JOB_H
+#define PC_JOB_H
+
+#include "fd.h"
+#include "plan.h"
+
+struct pc_job {
+	struct pc_plan plan;
+	int slots[PC_MAX_SLOTS];
+	char **argv;
+	char **envp;
+	const char *search_path; /* the value of PATH in the container's environment, or NULL */
+	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
+	int sock;		 /* the child's end of the report socket */
+	uint64_t *trace_ns;
+	uint32_t n_trace;
+	struct pc_fault fault;
+	/* written by the child half or the spawner; read by the caller once the spawner says it is done */
+	volatile uint32_t held;
+	uint64_t cloned_ns;
+	uint64_t execed_ns;
+	int pid; /* or -errno of clone3 */
+	int pidfd;
+};
+
+/* The child half's own state; lives on its stack. */
+struct pc_child {
+	struct pc_job *job;
+	int root_fd; /* the container's root, kept from ROOT_ATTACH on */
+	int proc_fd; /* a private procfs, made by the first PROC_WRITE */
+	uint32_t op;
+	uint32_t step; /* finer than the op, set by an executor before it returns an error */
+};
+
+typedef int pc_child_executor(struct pc_child *c, const struct pc_op *op);
+
+static inline const char *op_s1(const struct pc_child *c, const struct pc_op *op) { return pc_str(&c->job->plan, op->s1); }
+static inline const char *op_s2(const struct pc_child *c, const struct pc_op *op) { return pc_str(&c->job->plan, op->s2); }
+static inline const char *op_s3(const struct pc_child *c, const struct pc_op *op) { return pc_str(&c->job->plan, op->s3); }
+static inline int op_slot(const struct pc_child *c, int slot) { return slot < 0 ? -1 : c->job->slots[slot]; }
+
+/* Remembers which finer step failed; returns the error unchanged. */
+static inline int at_step(struct pc_child *c, enum pc_step step, int err)
+{
+	if (err < 0)
+		c->step = step;
+	return err;
+}
+
+/* child.c */
+void pc_child_main(void *job) __attribute__((noreturn));
+int pc_child_send(struct pc_child *c, enum pc_step step, int err, int fd);
+
+/* child half, one kernel facility each */
+pc_child_executor pc_do_root_attach, pc_do_root_readonly;				/* rootfs.c */
+pc_child_executor pc_do_mount, pc_do_mount_tree, pc_do_mask, pc_do_readonly;		/* mount.c */
+pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* mount.c */
+pc_child_executor pc_do_unshare, pc_do_setns, pc_do_propagation, pc_do_hostname, pc_do_domainname, pc_do_proc_write; /* ns.c */
+pc_child_executor pc_do_cgroup_join;							/* cgroup.c */
+pc_child_executor pc_do_loopback_up;							/* netlink.c */
+pc_child_executor pc_do_rlimit, pc_do_pdeathsig, pc_do_umask, pc_do_cap_bound, pc_do_ids, pc_do_caps,
+	pc_do_cap_ambient, pc_do_no_new_privs;						/* cred.c */
+pc_child_executor pc_do_seccomp;							/* seccomp.c */
+pc_child_executor pc_do_session, pc_do_stdio, pc_do_tty;				/* tty.c */
+
+/* paths inside the root (mount.c): an O_PATH fd, or -errno */
+enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
+int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
+
+/* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c) */
+int pc_prepare(struct pc_job *job, struct pc_report *report);
+int pc_finish_plan(const struct pc_plan *plan, const struct pc_fault *fault, struct pc_usage *usage, struct pc_report *report);
+int pc_make_overlay(const struct pc_job *job, const struct pc_op *op);
+int pc_clone_tree(const char *source, const struct pc_op *op);
+int pc_cgroup_open(const char *path);
+int pc_cgroup_write(int dirfd, const char *file, const char *value);
+int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len);
+
+/* spawner.c: runs clone3 in a thread of its own; returns when the child has executed its program or ended. */
+int pc_spawn_run(struct pc_job *job, uint64_t deadline_ns, struct pc_report *report);
+
+/* clone.c: clone3 whose child runs fn(arg) on the stack in `args`; fn must not return. */
+long pc_clone3(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);
+
+static inline size_t pc_strlen(const char *s)
+{
+	size_t n = 0;
+	while (s[n] != '\0')
+		n++;
+	return n;
+}
+
+#endif

@@ -1,0 +1,246 @@
+/* Mounts inside the container's root, and the paths they need. Child half.
+ *
+ * Assumes: ROOT_ATTACH has run, so the root directory of this process is the container's and no path can name
+ * anything outside it. What is *inside* may be hostile all the same: every path is resolved once, by openat2 with
+ * RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, and then only its fd is used.
+ */
+#include "job.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <sys/sysmacros.h>
+
+#define PATH_ROOM 4096
+
+static uint64_t resolve_flags(bool nosymlink)
+{
+	return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (nosymlink ? RESOLVE_NO_SYMLINKS : 0);
+}
+
+/* Makes the missing part of `path` below the root, one component after the other, each by its parent's fd. */
+static int make_target(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make)
+{
+	char part[PATH_ROOM];
+	scoped_fd int parent = sys_openat2(c->root_fd, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_IN_ROOT);
+	size_t i = 0;
+
+	while (parent >= 0) {
+		while (path[i] == '/')
+			i++;
+		size_t start = i;
+		while (path[i] != '\0' && path[i] != '/')
+			i++;
+		if (i + 1 >= PATH_ROOM)
+			return -ENAMETOOLONG;
+		for (size_t k = 0; k < i; k++)
+			part[k] = path[k];
+		part[i] = '\0';
+		bool last = path[i] == '\0' || path[i + 1] == '\0';
+		int fd = sys_openat2(c->root_fd, part, O_PATH | O_CLOEXEC, 0, resolve_flags(nosymlink));
+		if (fd == -ENOENT) {
+			int err = last && make == PC_TARGET_FILE ? sys_mknodat(parent, part + start, S_IFREG | 0644, 0)
+								  : sys_mkdirat(parent, part + start, 0755);
+			/* EEXIST: a dangling symbolic link; it is not ours to follow or to replace */
+			if (err < 0)
+				return err;
+			fd = sys_openat2(parent, part + start, O_PATH | O_CLOEXEC | O_NOFOLLOW, 0, RESOLVE_BENEATH);
+		}
+		if (fd < 0 || last)
+			return fd;
+		fd_close(&parent);
+		parent = fd;
+	}
+	return parent;
+}
+
+int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make)
+{
+	int fd = sys_openat2(c->root_fd, path, O_PATH | O_CLOEXEC, 0, resolve_flags(nosymlink));
+
+	if (fd == -ENOENT && make != PC_TARGET_EXISTS)
+		return at_step(c, PC_STEP_MAKE_TARGET, make_target(c, path, nosymlink, make));
+	return at_step(c, PC_STEP_RESOLVE, fd);
+}
+
+static int target_of(struct pc_child *c, const struct pc_op *op, enum pc_target kind)
+{
+	return pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, op->flags & PC_F_CREATE ? kind : PC_TARGET_EXISTS);
+}
+
+/* mount(2) is cheaper than fsopen for a fresh file system; "." after fchdir keeps the path from a second look-up. */
+int pc_do_mount(struct pc_child *c, const struct pc_op *op)
+{
+	scoped_fd int dir = target_of(c, op, PC_TARGET_DIR);
+
+	if (dir < 0)
+		return dir;
+	int err = sys_fchdir(dir);
+	if (err < 0)
+		return err;
+	const char *data = op_s3(c, op);
+	err = sys_mount(op_s2(c, op), ".", op_s2(c, op), op->x, *data ? data : NULL);
+	int back = sys_fchdir(c->root_fd);
+	return err < 0 ? err : back;
+}
+
+int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
+{
+	scoped_fd int at = target_of(c, op, op->x ? PC_TARGET_FILE : PC_TARGET_DIR);
+
+	if (at < 0)
+		return at;
+	return sys_move_mount(op_slot(c, op->slot), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* The cover of a masked file is the container's own /dev/null, after a look that it is one (2025-31133). */
+static int clone_dev_null(struct pc_child *c)
+{
+	struct statx st;
+	scoped_fd int null = sys_openat2(c->root_fd, "dev/null", O_PATH | O_CLOEXEC, 0,
+					 RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+
+	if (null < 0)
+		return at_step(c, PC_STEP_NOT_CHAR_NULL, null);
+	int err = sys_statx(null, "", AT_EMPTY_PATH, STATX_TYPE, &st);
+	if (err < 0)
+		return at_step(c, PC_STEP_NOT_CHAR_NULL, err);
+	if (!S_ISCHR(st.stx_mode) || st.stx_rdev_major != 1 || st.stx_rdev_minor != 3)
+		return at_step(c, PC_STEP_NOT_CHAR_NULL, -ENODEV);
+	return sys_open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+}
+
+static int mask_classic(struct pc_child *c, int at, bool directory)
+{
+	if (directory) {
+		int err = sys_fchdir(at);
+		if (err < 0)
+			return err;
+		err = sys_mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555");
+		int back = sys_fchdir(c->root_fd);
+		return err < 0 ? err : back;
+	}
+	scoped_fd int cover = clone_dev_null(c);
+	if (cover < 0)
+		return cover;
+	return sys_move_mount(cover, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* Covers a directory by the template's "empty", anything else by its "null"; the template's superblock is read-only. */
+int pc_do_mask(struct pc_child *c, const struct pc_op *op)
+{
+	struct statx st;
+	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
+
+	if (at < 0)
+		return at;
+	int err = sys_statx(at, "", AT_EMPTY_PATH, STATX_TYPE, &st);
+	if (err < 0)
+		return err;
+	if (op->flags & PC_F_CLASSIC)
+		return mask_classic(c, at, S_ISDIR(st.stx_mode));
+	scoped_fd int cover = sys_open_tree(op_slot(c, op->slot), S_ISDIR(st.stx_mode) ? "empty" : "null",
+					    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (cover < 0)
+		return cover;
+	return sys_move_mount(cover, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
+{
+	struct mount_attr attr = {.attr_set = op->x};
+	const unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
+
+	if (at < 0)
+		return at;
+	scoped_fd int copy = op->flags & PC_F_CLASSIC ? sys_open_tree(at, "", flags)
+						      : sys_open_tree_attr(at, "", flags, &attr, sizeof attr);
+	if (copy < 0)
+		return copy;
+	if (op->flags & PC_F_CLASSIC) {
+		int err = sys_mount_setattr(copy, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr);
+		if (err < 0)
+			return err;
+	}
+	return sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+int pc_do_make_dir(struct pc_child *c, const struct pc_op *op)
+{
+	scoped_fd int fd = pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, PC_TARGET_DIR);
+
+	return fd < 0 ? fd : 0;
+}
+
+/* Splits `path` at its last slash: the parent's fd, and the name. */
+static int open_parent(struct pc_child *c, const char *path, const char **name)
+{
+	char dir[PATH_ROOM];
+	size_t n = pc_strlen(path), cut = n;
+
+	while (cut > 0 && path[cut - 1] != '/')
+		cut--;
+	if (n >= PATH_ROOM || cut == n)
+		return -EINVAL;
+	for (size_t i = 0; i < cut; i++)
+		dir[i] = path[i];
+	dir[cut] = '\0';
+	*name = path + cut;
+	return pc_resolve(c, cut ? dir : "/", false, PC_TARGET_DIR);
+}
+
+int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
+{
+	const char *name;
+	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+
+	if (dir < 0)
+		return dir;
+	int err = sys_mknodat(dir, name, (unsigned)op->x, (unsigned)op->y);
+	if (err < 0)
+		return err;
+	scoped_fd int node = sys_openat2(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH);
+	if (node < 0)
+		return node;
+	if (op->z != 0) {
+		err = (int)PC_SYS5(SYS_fchownat, node, "", (uint32_t)(op->z >> 32), (uint32_t)op->z, AT_EMPTY_PATH);
+		if (err < 0)
+			return err;
+	}
+	/* mknod honours the umask; the mode that was asked for is meant exactly */
+	return sys_fchmodat(dir, name, (unsigned)op->x & 07777u);
+}
+
+int pc_do_make_link(struct pc_child *c, const struct pc_op *op)
+{
+	const char *name;
+	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+
+	return dir < 0 ? dir : sys_symlinkat(op_s2(c, op), dir, name);
+}
+
+/* Replaces a file of the image by a new one: the old name is unlinked, so that a link there leads nowhere. */
+int pc_do_write_file(struct pc_child *c, const struct pc_op *op)
+{
+	const char *name, *bytes = op_s3(c, op);
+	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+	size_t left = op->n;
+
+	if (dir < 0)
+		return dir;
+	int err = sys_unlinkat(dir, name, 0);
+	if (err < 0 && err != -ENOENT)
+		return err;
+	scoped_fd int fd = sys_openat2(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, op->x, RESOLVE_BENEATH);
+	if (fd < 0)
+		return fd;
+	while (left > 0) {
+		long n = sys_write(fd, bytes, left);
+		if (n < 0)
+			return (int)n;
+		bytes += n;
+		left -= (size_t)n;
+	}
+	return sys_fchmod(fd, (unsigned)op->x);
+}

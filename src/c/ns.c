@@ -1,0 +1,73 @@
+/* Namespaces, names and kernel settings of the child. */
+#include "job.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+
+int pc_do_unshare(struct pc_child *c, const struct pc_op *op)
+{
+	(void)c;
+	return sys_unshare(op->x);
+}
+
+int pc_do_setns(struct pc_child *c, const struct pc_op *op)
+{
+	return sys_setns(op_slot(c, op->slot), (int)op->x);
+}
+
+int pc_do_propagation(struct pc_child *c, const struct pc_op *op)
+{
+	(void)c;
+	return sys_mount(NULL, "/", NULL, op->x, NULL);
+}
+
+int pc_do_hostname(struct pc_child *c, const struct pc_op *op)
+{
+	const char *name = op_s1(c, op);
+	return sys_sethostname(name, pc_strlen(name));
+}
+
+int pc_do_domainname(struct pc_child *c, const struct pc_op *op)
+{
+	const char *name = op_s1(c, op);
+	return sys_setdomainname(name, pc_strlen(name));
+}
+
+/* A procfs that no path of the image can stand in for (2025-52881): detached, ours alone, gone at execve. */
+static int open_private_proc(struct pc_child *c)
+{
+	struct statfs st;
+	scoped_fd int fs = sys_fsopen("proc", FSOPEN_CLOEXEC);
+
+	if (fs < 0)
+		return fs;
+	int err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	if (err < 0)
+		return err;
+	scoped_fd int proc = sys_fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (proc < 0)
+		return proc;
+	err = sys_fstatfs(proc, &st);
+	if (err < 0 || st.f_type != PROC_SUPER_MAGIC)
+		return at_step(c, PC_STEP_NOT_PROC, err < 0 ? err : -EXDEV);
+	c->proc_fd = fd_take(&proc);
+	return 0;
+}
+
+int pc_do_proc_write(struct pc_child *c, const struct pc_op *op)
+{
+	const char *value = op_s2(c, op);
+
+	if (c->proc_fd < 0) {
+		int err = open_private_proc(c);
+		if (err < 0)
+			return err;
+	}
+	scoped_fd int fd = sys_openat2(c->proc_fd, op_s1(c, op), O_WRONLY | O_CLOEXEC, 0,
+				       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+	if (fd < 0)
+		return fd;
+	long n = sys_write(fd, value, pc_strlen(value));
+	return n < 0 ? (int)n : 0;
+}

@@ -1,0 +1,162 @@
+/* Decodes and bounds-checks a Plan. Assumes nothing about the bytes: they may come from another process or a fuzzer.
+ *
+ * After pc_plan_decode has said 0, every offset, list, blob and slot of every op lies inside the Plan, so that the
+ * executors need no check of their own.
+ */
+#include "plan.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PC_OP_FIELDS(symbol, fields) [PC_OP_##symbol] = (fields),
+#define PC_OP_TEXT(symbol, fields) [PC_OP_##symbol] = #symbol,
+static const uint16_t op_fields[] = {PC_OPS(PC_OP_FIELDS)};
+static const char *const op_names[] = {PC_OPS(PC_OP_TEXT)};
+static const uint16_t section_bit[PC_SECTIONS] = {PC_IN_P, PC_IN_C, PC_IN_F};
+
+PC_EXPORT const char *pc_op_name(uint32_t code)
+{
+	return code < PC_OP_COUNT ? op_names[code] : "unknown op";
+}
+
+PC_EXPORT uint32_t pc_op_count(void)
+{
+	return PC_OP_COUNT;
+}
+
+const char *pc_next(const char *s)
+{
+	while (*s != '\0')
+		s++;
+	return s + 1;
+}
+
+static int bad(uint32_t *where, uint64_t offset)
+{
+	*where = (uint32_t)offset;
+	return -EBADMSG;
+}
+
+/* Whether `count` NUL-terminated strings start at `off`. The table is known to end in NUL. */
+static bool list_fits(const struct pc_plan *plan, uint32_t off, uint32_t count)
+{
+	uint32_t len = plan->head.strings_len;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (off >= len)
+			return false;
+		const char *end = memchr(plan->strings + off, 0, len - off);
+		if (end == NULL)
+			return false;
+		off = (uint32_t)(end - plan->strings) + 1;
+	}
+	return true;
+}
+
+static bool slot_fits(const struct pc_plan *plan, int32_t slot, bool required)
+{
+	if (slot == PC_NO_SLOT)
+		return !required;
+	return slot >= 0 && (uint32_t)slot < plan->head.n_slots;
+}
+
+static bool op_fits(const struct pc_plan *plan, const struct pc_op *op, enum pc_section section)
+{
+	uint32_t len = plan->head.strings_len;
+
+	if (op->code == PC_OP_NONE || op->code >= PC_OP_COUNT)
+		return false;
+	unsigned fields = op_fields[op->code];
+	if (!(fields & section_bit[section]))
+		return false;
+	if (!slot_fits(plan, op->slot, fields & PC_SLOT) || !slot_fits(plan, op->slot2, fields & PC_SLOT2))
+		return false;
+	if (op->code == PC_OP_STDIO && !slot_fits(plan, (int32_t)op->n, false))
+		return false;
+	if (op->s1 >= len || op->s2 >= len || op->s3 >= len)
+		return false;
+	if ((fields & PC_LIST) && !list_fits(plan, op->s3, op->n))
+		return false;
+	if ((fields & PC_BLOB) && (op->n > len - op->s3 || ((uintptr_t)(plan->strings + op->s3) & 7) != 0))
+		return false;
+	return true;
+}
+
+static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *where)
+{
+	if (h->magic != PC_PLAN_MAGIC)
+		return bad(where, offsetof(struct pc_plan_header, magic));
+	if (h->version != PC_PLAN_VERSION)
+		return bad(where, offsetof(struct pc_plan_header, version));
+	if (h->total_len != len)
+		return bad(where, offsetof(struct pc_plan_header, total_len));
+	if (h->flags & ~PC_PLAN_FLAGS)
+		return bad(where, offsetof(struct pc_plan_header, flags));
+	/* CLONE_VM only into a new pid namespace: nobody there can look at the engine's memory (2016-9962). */
+	if ((h->flags & PC_PLAN_SHARE_VM) && (!(h->clone_flags & CLONE_NEWPID) || (h->flags & PC_PLAN_GATED)))
+		return bad(where, offsetof(struct pc_plan_header, clone_flags));
+	const uint64_t allowed = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
+				 CLONE_NEWCGROUP | CLONE_NEWUSER | CLONE_NEWTIME | CLONE_INTO_CGROUP;
+	if (h->clone_flags & ~allowed)
+		return bad(where, offsetof(struct pc_plan_header, clone_flags));
+	if (h->n_slots > PC_MAX_SLOTS || h->n_given > h->n_slots)
+		return bad(where, offsetof(struct pc_plan_header, n_slots));
+	if ((h->clone_flags & CLONE_INTO_CGROUP) ? (h->cgroup_slot < 0 || (uint32_t)h->cgroup_slot >= h->n_slots)
+						  : h->cgroup_slot != PC_NO_SLOT)
+		return bad(where, offsetof(struct pc_plan_header, cgroup_slot));
+	return 0;
+}
+
+int pc_plan_decode(const uint8_t *bytes, uint64_t len, struct pc_plan *plan, uint32_t *where)
+{
+	struct pc_plan p = {.bytes = bytes};
+	uint64_t off = sizeof p.head;
+
+	if (len < sizeof p.head || len > PC_PLAN_MAX)
+		return bad(where, 0);
+	memcpy(&p.head, bytes, sizeof p.head);
+	int err = check_header(&p.head, len, where);
+	if (err < 0)
+		return err;
+	for (int s = 0; s < PC_SECTIONS; s++) {
+		if (p.head.n_ops[s] > PC_MAX_OPS)
+			return bad(where, offsetof(struct pc_plan_header, n_ops));
+		p.ops[s] = (const struct pc_op *)(bytes + off);
+		off += (uint64_t)p.head.n_ops[s] * sizeof(struct pc_op);
+	}
+	if (off > len || p.head.strings_off != off || p.head.strings_len != len - off || p.head.strings_len == 0)
+		return bad(where, offsetof(struct pc_plan_header, strings_off));
+	p.strings = (const char *)(bytes + off);
+	if (p.strings[0] != '\0' || p.strings[p.head.strings_len - 1] != '\0')
+		return bad(where, off);
+	if (p.head.argc == 0 || p.head.argc > p.head.strings_len || !list_fits(&p, p.head.argv_off, p.head.argc))
+		return bad(where, offsetof(struct pc_plan_header, argv_off));
+	if (p.head.envc > p.head.strings_len || !list_fits(&p, p.head.env_off, p.head.envc))
+		return bad(where, offsetof(struct pc_plan_header, env_off));
+	for (int s = 0; s < PC_SECTIONS; s++)
+		for (uint32_t i = 0; i < p.head.n_ops[s]; i++)
+			if (!op_fits(&p, &p.ops[s][i], (enum pc_section)s))
+				return bad(where, (uint64_t)((const uint8_t *)&p.ops[s][i] - bytes));
+	*plan = p;
+	return 0;
+}
+
+PC_EXPORT int pc_plan_check(const uint8_t *bytes, uint64_t len, uint32_t *where)
+{
+	struct pc_plan plan;
+	uint8_t *copy;
+
+	if (len > PC_PLAN_MAX)
+		return bad(where, 0);
+	/* the caller's buffer may lie anywhere; ops are read in place and must be aligned */
+	copy = malloc(len ? len : 1);
+	if (copy == NULL)
+		return -ENOMEM;
+	memcpy(copy, bytes, len);
+	int err = pc_plan_decode(copy, len, &plan, where);
+	free(copy);
+	return err;
+}

@@ -1,0 +1,133 @@
+/* The C core's public face: what Python sees through cffi, and what the static programs share.
+ *
+ * Everything between the two marks is read by build_ffi.py as it stands: fixed-width types, no macro logic.
+ * Every function returns >= 0, or -errno; none prints, exits, or touches its outputs on failure unless said.
+ */
+#ifndef PYCONTAIN_H
+#define PYCONTAIN_H
+
+#include <stdint.h>
+
+#define PC_EXPORT __attribute__((visibility("default")))
+
+/* cffi-begin */
+
+/* What went wrong where: `step` is an enum pc_step, `err` a positive errno, `section` 0 prepare, 1 child, 2 finish,
+ * `arg` the index of the op inside its section. */
+struct pc_report {
+	uint32_t step;
+	int32_t err;
+	uint32_t section;
+	uint32_t arg;
+};
+
+/* For tests: make op `op` of `section` fail with `err` (kind 1), be killed there (kind 2), or have the parent killed
+ * there (kind 3). kind 0: none. */
+struct pc_fault {
+	uint32_t kind;
+	uint32_t section;
+	uint32_t op;
+	int32_t err;
+};
+
+/* `fds` fills the Plan's first `n_fds` slots; they stay the caller's. `trace_ns`, when not NULL, receives the monotonic
+ * time after each op: first the prepare section, then the child section; it must lie in memory that a forked child
+ * shares (pc_trace_alloc). */
+struct pc_start_args {
+	const uint8_t *plan;
+	uint64_t plan_len;
+	const int32_t *fds;
+	uint32_t n_fds;
+	uint32_t n_trace;
+	uint64_t *trace_ns;
+	uint64_t deadline_ns;
+	struct pc_fault fault;
+};
+
+/* Monotonic nanoseconds. `gate_fd` is the socket of a gated start (write one byte to let it go), else -1. */
+struct pc_process {
+	int32_t pid;
+	int32_t pidfd;
+	int32_t tty_fd;
+	int32_t gate_fd;
+	uint64_t begun_ns;
+	uint64_t prepared_ns;
+	uint64_t cloned_ns;
+	uint64_t execed_ns;
+	struct pc_report report;
+};
+
+/* How the process ended: `code` is CLD_EXITED, CLD_KILLED or CLD_DUMPED; `status` the exit status or the signal. */
+struct pc_exit {
+	int32_t code;
+	int32_t status;
+	uint64_t user_ns;
+	uint64_t system_ns;
+	uint64_t max_rss_bytes;
+};
+
+/* Read from the cgroups by the finish section. `have` is a bit set of enum pc_usage_kind. */
+struct pc_usage {
+	uint64_t cpu_user_ns;
+	uint64_t cpu_system_ns;
+	uint64_t cpu_total_ns;
+	uint64_t memory_peak_bytes;
+	uint64_t io_read_bytes;
+	uint64_t io_write_bytes;
+	uint64_t oom_kills;
+	uint32_t have;
+	uint32_t reserved;
+};
+
+const char *pc_version(void);
+const char *pc_step_name(uint32_t step);
+const char *pc_op_name(uint32_t code);
+uint32_t pc_op_count(void);
+
+/* Checks a Plan without executing it. On -EBADMSG `*where` is the byte offset of the first thing wrong. */
+int pc_plan_check(const uint8_t *plan, uint64_t plan_len, uint32_t *where);
+
+/* Executes prepare, clones the child, executes child. Returns 0 when the program is running (or, gated, waits);
+ * otherwise -errno with out->report filled, the finish section executed and the child reaped. */
+int pc_start(const struct pc_start_args *args, struct pc_process *out);
+
+/* Executes the finish section: usage, then removal of what prepare made. Every op is tried; the first failure is
+ * reported. Safe to repeat. */
+int pc_finish(const uint8_t *plan, uint64_t plan_len, const struct pc_fault *fault, struct pc_usage *usage,
+	      struct pc_report *report);
+
+/* Reaps the process behind `pidfd`: 1 when it had ended and `out` is filled, 0 when it still runs (`block` 0). */
+int pc_reap(int32_t pidfd, int32_t block, struct pc_exit *out);
+
+/* Reads one usage file of a running container into `usage` (kind: enum pc_usage_kind). */
+int pc_usage_read(uint32_t kind, const char *directory, struct pc_usage *usage);
+
+uint64_t *pc_trace_alloc(uint32_t count);
+void pc_trace_free(uint64_t *trace, uint32_t count);
+
+/* Clone + exec + wait of `argv[0]` with nothing else: the floor of every start. Nanoseconds. */
+int pc_spawn_floor(char **argv, uint64_t *until_exec_ns, uint64_t *until_exit_ns);
+
+/* Starts a helper that outlives this call (the guardian): `fd` becomes its fd 3; standard streams are /dev/null. */
+int pc_spawn_helper(const char *path, char **argv, int32_t fd, int32_t *pidfd);
+
+/* Detached filesystems for templates. `options` is "key=value,flag". The fd is the root of a detached mount. */
+int pc_mount_detached(const char *type, const char *options, uint64_t attributes);
+int pc_superblock_readonly(int32_t fd);
+/* 1 when this kernel lets a detached mount of our own be cloned, 0 when not. */
+int pc_can_clone_detached(int32_t fd);
+
+/* Recursively removes `path`; never follows a symbolic link, never leaves the file system. 0 when it is gone. */
+int pc_remove_tree(const char *path);
+/* Kills everything in the cgroup directory and removes it with its children. 0 when it is gone. */
+int pc_remove_cgroup(const char *path);
+
+int pc_openat2(int32_t dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int pc_syncfs(int32_t fd);
+/* The number of `name` for the architecture `audit_arch`, by libseccomp: negative when that architecture lacks it.
+ * -2147483648 when libseccomp cannot be loaded. */
+int pc_seccomp_resolve(const char *name, uint32_t audit_arch);
+
+/* cffi-end */
+
+#endif

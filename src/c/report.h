@@ -1,0 +1,40 @@
+/* Steps: where a start can fail. The child answers with one fixed-size message; words are made in the parent. */
+#ifndef PC_REPORT_H
+#define PC_REPORT_H
+
+#include "pycontain.h"
+
+/* X(symbol, text). An op's own step is its op code; these are the steps that are no op, and the finer ones. */
+#define PC_STEPS(X)                                                                                                    \
+	X(NONE, "none")                                                                                                \
+	X(READY, "ready")                 /* not a failure: everything before execve is done */                       \
+	X(TTY, "tty")                     /* not a failure: the pty master comes with this message */                  \
+	X(DECODE, "decode plan")                                                                                       \
+	X(SLOTS, "fill slots")                                                                                         \
+	X(ALLOCATE, "allocate")                                                                                        \
+	X(SPAWNER, "start spawner thread")                                                                             \
+	X(SPAWNER_MOUNTS, "build lean mount namespace")                                                                \
+	X(SOCKET, "open report socket")                                                                                \
+	X(CLONE, "clone3")                                                                                             \
+	X(DEADLINE, "deadline")           /* the child was killed since it had not reached execve in time */           \
+	X(KILLED, "killed")               /* the child ended before it had reported: killed from outside */            \
+	X(PROTOCOL, "report")             /* an unexpected message on the report socket */                             \
+	X(SIGNALS, "reset signals")                                                                                    \
+	X(LOOKUP, "find program")                                                                                      \
+	X(EXEC, "execve")                                                                                              \
+	X(GATE, "wait for start")                                                                                      \
+	X(OP, "op")                       /* the op at `arg` failed as a whole */                                      \
+	X(RESOLVE, "resolve path in root")                                                                             \
+	X(MAKE_TARGET, "create mount point")                                                                           \
+	X(NOT_CHAR_NULL, "verify /dev/null")                                                                           \
+	X(NOT_PROC, "verify /proc")                                                                                    \
+	X(OUTSIDE_ROOT, "verify working directory")                                                                    \
+	X(OPEN_CGROUP, "open cgroup")                                                                                  \
+	X(LOAD_DEVICE_PROGRAM, "load device program")
+
+#define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
+enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };
+
+enum pc_section { PC_PREPARE, PC_CHILD, PC_FINISH, PC_SECTIONS };
+
+#endif

@@ -1,0 +1,199 @@
+/* Recursive removal through directory fds. What lies there may be hostile: links are removed, never followed; another
+ * file system is never entered; a tree of any depth needs a bounded stack and a bounded number of fds.
+ *
+ * Free of libc: the guardian is linked with this file alone.
+ */
+#include "tree.h"
+
+#include <errno.h>
+#include <stdbool.h>
+
+/* Deeper than this, a directory is first moved up to the top, so that depth is paid in renames and not in fds. */
+#define MAX_DEPTH 48
+
+struct dirent64 {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+struct removal {
+	int top;
+	uint32_t moved; /* names of moved directories: unique within this removal */
+	uint64_t device;
+};
+
+static int remove_entries(struct removal *r, int dir, int depth);
+
+static bool is_dot(const char *s)
+{
+	return s[0] == '.' && (s[1] == '\0' || (s[1] == '.' && s[2] == '\0'));
+}
+
+static uint64_t device_of(int fd)
+{
+	struct statx st;
+
+	if (sys_statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0)
+		return 0;
+	return ((uint64_t)st.stx_dev_major << 32) | st.stx_dev_minor;
+}
+
+static int move_up(struct removal *r, int dir, const char *name)
+{
+	char to[] = ".pycontain-removing-00000000";
+	uint32_t n = r->moved++;
+
+	for (size_t i = sizeof to - 2; n != 0; i--, n >>= 4)
+		to[i] = "0123456789abcdef"[n & 15];
+	return sys_renameat(dir, name, r->top, to);
+}
+
+static int remove_one(struct removal *r, int dir, const char *name, int depth)
+{
+	int err = sys_unlinkat(dir, name, 0);
+
+	if (err != -EISDIR && err != -EPERM)
+		return err == -ENOENT ? 0 : err;
+	err = sys_unlinkat(dir, name, AT_REMOVEDIR);
+	if (err != -ENOTEMPTY && err != -EEXIST)
+		return err == -ENOENT ? 0 : err;
+	if (depth >= MAX_DEPTH)
+		return move_up(r, dir, name);
+	int sub = sys_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (sub < 0)
+		return sub;
+	err = device_of(sub) == r->device ? remove_entries(r, sub, depth + 1) : -EXDEV;
+	(void)sys_close(sub);
+	return err < 0 ? err : sys_unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+/* Reads from the start again after each round: removal may disturb a directory's own order of entries. */
+static int remove_entries(struct removal *r, int dir, int depth)
+{
+	char buf[1024] __attribute__((aligned(8)));
+	bool again = true;
+
+	while (again) {
+		again = false;
+		if (PC_SYS3(SYS_lseek, dir, 0, 0) < 0)
+			return -EIO;
+		for (;;) {
+			long n = sys_getdents64(dir, buf, sizeof buf);
+			if (n < 0)
+				return (int)n;
+			if (n == 0)
+				break;
+			for (long at = 0; at < n;) {
+				struct dirent64 *d = (struct dirent64 *)(void *)(buf + at);
+				at += d->reclen;
+				if (is_dot(d->name))
+					continue;
+				int err = remove_one(r, dir, d->name, depth);
+				if (err < 0)
+					return err;
+				again = true;
+			}
+		}
+	}
+	return 0;
+}
+
+int pc_tree_remove(const char *path)
+{
+	int err = sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+
+	if (err == 0 || err == -ENOENT)
+		return 0;
+	if (err == -ENOTDIR)
+		return sys_unlinkat(AT_FDCWD, path, 0);
+	if (err != -ENOTEMPTY && err != -EEXIST)
+		return err;
+	int top = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (top < 0)
+		return top == -ENOENT ? 0 : top;
+	struct removal r = {.top = top, .device = device_of(top)};
+	err = remove_entries(&r, top, 0);
+	(void)sys_close(top);
+	return err < 0 ? err : sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+/* --- cgroups ---------------------------------------------------------------------------------------------------- */
+
+static long parse_pid(const char **s)
+{
+	long v = 0;
+
+	while (**s >= '0' && **s <= '9')
+		v = v * 10 + (*(*s)++ - '0');
+	while (**s == '\n')
+		(*s)++;
+	return v;
+}
+
+/* Whether anything was there to kill. */
+static bool kill_members(int dir)
+{
+	char buf[4096];
+	int fd = sys_openat(dir, "cgroup.kill", O_WRONLY | O_CLOEXEC, 0);
+
+	if (fd >= 0) { /* cgroup v2, 5.14 */
+		(void)sys_write(fd, "1", 1);
+		(void)sys_close(fd);
+	}
+	fd = sys_openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	long n = sys_read(fd, buf, sizeof buf - 1);
+	(void)sys_close(fd);
+	if (n <= 0)
+		return false;
+	while (n > 0 && buf[n - 1] != '\n') /* a cut number would be another process */
+		n--;
+	buf[n] = '\0';
+	for (const char *s = buf; *s != '\0';) {
+		long pid = parse_pid(&s);
+		if (pid <= 0)
+			break; /* 0: a process of another pid namespace, which we cannot name */
+		(void)sys_kill((int)pid, SIGKILL);
+	}
+	return true;
+}
+
+static int remove_cgroup_at(int parent, const char *name, int depth)
+{
+	char buf[1024] __attribute__((aligned(8)));
+	int err = sys_unlinkat(parent, name, AT_REMOVEDIR);
+
+	if (err == 0 || err == -ENOENT)
+		return 0;
+	if (err != -EBUSY && err != -ENOTEMPTY)
+		return err;
+	int dir = sys_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir;
+	if (depth < MAX_DEPTH)
+		for (long n; (n = sys_getdents64(dir, buf, sizeof buf)) > 0;)
+			for (long at = 0; at < n;) {
+				struct dirent64 *d = (struct dirent64 *)(void *)(buf + at);
+				at += d->reclen;
+				if (d->type == 4 /* DT_DIR */ && !is_dot(d->name))
+					(void)remove_cgroup_at(dir, d->name, depth + 1);
+			}
+	/* A killed process leaves its cgroup when it is reaped, which nothing reports on v1: ask again, for 2 s at most. */
+	err = sys_unlinkat(parent, name, AT_REMOVEDIR);
+	for (int tries = 0; err == -EBUSY && tries < 200; tries++) {
+		(void)kill_members(dir);
+		sys_sleep_ns(tries < 20 ? 500000 : 10000000);
+		err = sys_unlinkat(parent, name, AT_REMOVEDIR);
+	}
+	(void)sys_close(dir);
+	return err == -ENOENT ? 0 : err;
+}
+
+int pc_cgroup_remove(const char *path)
+{
+	return remove_cgroup_at(AT_FDCWD, path, 0);
+}

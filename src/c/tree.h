@@ -1,0 +1,10 @@
+/* Removal of directory trees and of cgroups; free of libc. */
+#ifndef PC_TREE_H
+#define PC_TREE_H
+
+#include "sys.h"
+
+int pc_tree_remove(const char *path);
+int pc_cgroup_remove(const char *path);
+
+#endif
