@@ -1,0 +1,1 @@
+"""Root filesystems: directories, imported tars, OCI image layouts, and the built-in image ``host``."""

@@ -1,0 +1,47 @@
+"""Digests: ``sha256:<hex>`` and ``sha512:<hex>``. Spec: image-spec descriptor.md, "Digests"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InvalidArgument, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["Digest", "new_hasher", "parse_digest"]
+
+_HEX_LENGTH = {"sha256": 64, "sha512": 128}
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """``encoded`` is lower-case hexadecimal of exactly the algorithm's length, so it is safe as a file name."""
+
+    algorithm: str
+    encoded: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.encoded}"
+
+
+def parse_digest(text: str) -> Digest:
+    """Raises: InvalidArgument: malformed; Unsupported: another algorithm."""
+    algorithm, colon, encoded = text.partition(":")
+    length = _HEX_LENGTH.get(algorithm)
+    if not colon or not encoded:
+        raise InvalidArgument(f"cannot read {text[:160]!r} as a digest: the form is sha256:<64 hexadecimal digits>")
+    if length is None:
+        raise Unsupported(f"cannot verify {text[:160]!r}: the algorithms known are {', '.join(_HEX_LENGTH)}")
+    if len(encoded) != length or not _HEX.issuperset(encoded):
+        raise InvalidArgument(f"cannot read {text[:160]!r} as a digest: {length} lower-case hexadecimal digits needed")
+    return Digest(algorithm, encoded)
+
+
+def new_hasher(algorithm: str) -> _Hash:
+    """A hashlib object for an algorithm of :func:`parse_digest`."""
+    import hashlib
+
+    return hashlib.new(algorithm)

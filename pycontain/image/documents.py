@@ -1,0 +1,257 @@
+"""OCI image documents as typed records: descriptor, index, manifest, configuration. Bytes in, records out, no I/O.
+
+The standard library's json, because ``pycontain run`` reads two of these and msgspec takes longer to import than they
+take to parse. Spec: image-spec descriptor.md, image-index.md, manifest.md, config.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidArgument
+from .digest import Digest, parse_digest
+from .rootfs import ImageConfig
+
+__all__ = [
+    "CONFIG_TYPES",
+    "INDEX_TYPES",
+    "LAYER_TYPES",
+    "MANIFEST_TYPES",
+    "REF_NAME",
+    "Descriptor",
+    "ImageDocument",
+    "Manifest",
+    "Platform",
+    "config_to_json",
+    "parse_config",
+    "parse_index",
+    "parse_json",
+    "parse_manifest",
+]
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEX_TYPES = (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFEST_TYPES = (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+CONFIG_TYPES = (OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
+LAYER_TYPES = frozenset(
+    (
+        *(OCI_LAYER + suffix for suffix in ("", "+gzip", "+zstd")),
+        *(f"application/vnd.oci.image.layer.nondistributable.v1.tar{suffix}" for suffix in ("", "+gzip", "+zstd")),
+        "application/vnd.docker.image.rootfs.diff.tar",
+        *(f"application/vnd.docker.image.rootfs.diff.tar.{suffix}" for suffix in ("gzip", "zstd")),
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    )
+)
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Platform:
+    architecture: str
+    os: str
+    variant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """``size`` in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    ref_name: str = ""
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDocument:
+    """The image configuration; ``diff_ids`` are the digests of the uncompressed layers, lowest first."""
+
+    config: ImageConfig
+    diff_ids: tuple[Digest, ...]
+    architecture: str
+    os: str
+
+
+def parse_json(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object. A key given twice is refused: readers differ on which one counts (compare CVE-2021-41190)."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a key is given twice")
+        return result
+
+    try:
+        document = json.loads(data, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"cannot read {what}: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"cannot read {what}: a JSON object is needed")
+    return document
+
+
+def parse_index(data: bytes, media_type: str, what: str) -> tuple[Descriptor, ...]:
+    """Raises: InvalidArgument. Spec: image-spec image-index.md."""
+    document = parse_json(data, what)
+    _check_type(document, media_type, ("layers", "config", "fsLayers"), what)
+    return tuple(_descriptor(each, what) for each in _list(document, "manifests", what, required=True))
+
+
+def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest:
+    """Raises: InvalidArgument. Spec: image-spec manifest.md."""
+    document = parse_json(data, what)
+    _check_type(document, media_type, ("manifests", "fsLayers"), what)
+    manifest = Manifest(
+        config=_descriptor(_get(document, "config", dict, what), what),
+        layers=tuple(_descriptor(each, what) for each in _list(document, "layers", what, required=True)),
+    )
+    if manifest.config.media_type not in CONFIG_TYPES:
+        raise InvalidArgument(
+            f"cannot use {what}: its config is {manifest.config.media_type!r}: an artifact, not a container image"
+        )
+    for layer in manifest.layers:
+        if layer.media_type not in LAYER_TYPES:
+            raise InvalidArgument(f"cannot use {what}: a layer of the unknown media type {layer.media_type!r}")
+    return manifest
+
+
+def parse_config(data: bytes, what: str) -> ImageDocument:
+    """Raises: InvalidArgument. Spec: image-spec config.md, "Properties"."""
+    document = parse_json(data, what)
+    if "layers" in document or "manifests" in document:
+        raise InvalidArgument(f"cannot use {what}: a configuration cannot have layers or manifests")
+    rootfs = _get(document, "rootfs", dict, what)
+    if rootfs.get("type") != "layers":
+        raise InvalidArgument(f"cannot use {what}: rootfs.type is not 'layers'")
+    config = document.get("config") or {}
+    if not isinstance(config, dict):
+        raise InvalidArgument(f"cannot read {what}: config is not an object")
+    return ImageDocument(
+        config=ImageConfig(
+            entrypoint=_strings(config, "Entrypoint", what),
+            cmd=_strings(config, "Cmd", what),
+            env=_strings(config, "Env", what),
+            working_dir=_text(config, "WorkingDir", what),
+            user=_text(config, "User", what),
+            labels=_labels(config, what),
+            stop_signal=_text(config, "StopSignal", what),
+            volumes=_keys(config, "Volumes", what),
+            exposed_ports=_keys(config, "ExposedPorts", what),
+        ),
+        diff_ids=tuple(parse_digest(each) for each in _strings(rootfs, "diff_ids", what)),
+        architecture=_text(document, "architecture", what),
+        os=_text(document, "os", what),
+    )
+
+
+def config_to_json(config: ImageConfig) -> dict[str, Any]:
+    """The ``config`` object of an image configuration; empty fields are left out."""
+    fields: dict[str, Any] = {
+        "User": config.user,
+        "ExposedPorts": {port: {} for port in config.exposed_ports},
+        "Env": list(config.env),
+        "Entrypoint": list(config.entrypoint),
+        "Cmd": list(config.cmd),
+        "Volumes": {volume: {} for volume in config.volumes},
+        "WorkingDir": config.working_dir,
+        "Labels": dict(config.labels),
+        "StopSignal": config.stop_signal,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _check_type(document: dict[str, Any], expected: str, foreign: tuple[str, ...], what: str) -> None:
+    """One document must not read as an index to one program and as a manifest to another (CVE-2021-41190)."""
+    if document.get("schemaVersion") != 2:
+        raise InvalidArgument(f"cannot use {what}: schemaVersion is {document.get('schemaVersion')!r}, 2 is needed")
+    stated = document.get("mediaType", expected)
+    if stated != expected:
+        raise InvalidArgument(f"cannot use {what}: it says it is {stated!r}, its descriptor says {expected!r}")
+    for key in foreign:
+        if key in document:
+            raise InvalidArgument(f"cannot use {what}: ambiguous: a {expected.split('.')[-2]} document with {key!r}")
+
+
+def _descriptor(value: object, what: str) -> Descriptor:
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"cannot read {what}: a descriptor is not an object")
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
+        raise InvalidArgument(f"cannot read {what}: a descriptor's size is {size!r}")
+    annotations = value.get("annotations") or {}
+    ref_name = annotations.get(REF_NAME, "") if isinstance(annotations, dict) else ""
+    platform = value.get("platform")
+    return Descriptor(
+        media_type=_get(value, "mediaType", str, what),
+        digest=parse_digest(_get(value, "digest", str, what)),
+        size=size,
+        ref_name=ref_name if isinstance(ref_name, str) else "",
+        platform=_platform(platform, what) if isinstance(platform, dict) else None,
+    )
+
+
+def _platform(value: dict[str, Any], what: str) -> Platform:
+    return Platform(
+        architecture=_text(value, "architecture", what),
+        os=_text(value, "os", what),
+        variant=_text(value, "variant", what),
+    )
+
+
+def _get(document: dict[str, Any], key: str, kind: Callable[..., Any], what: str) -> Any:
+    value = document.get(key)
+    if type(value) is not kind:
+        raise InvalidArgument(f"cannot read {what}: {key!r} is missing or of the wrong type")
+    return value
+
+
+def _list(document: dict[str, Any], key: str, what: str, *, required: bool = False) -> list[Any]:
+    value = document.get(key)
+    if value is None and not required:
+        return []
+    if not isinstance(value, list):
+        raise InvalidArgument(f"cannot read {what}: {key!r} is missing or not a list")
+    return value
+
+
+def _text(document: dict[str, Any], key: str, what: str) -> str:
+    value = document.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or "\0" in value:
+        raise InvalidArgument(f"cannot read {what}: {key!r} is not a text without NUL")
+    return value
+
+
+def _strings(document: dict[str, Any], key: str, what: str) -> tuple[str, ...]:
+    values = _list(document, key, what)
+    if not all(isinstance(each, str) and "\0" not in each for each in values):
+        raise InvalidArgument(f"cannot read {what}: {key!r} is not a list of texts without NUL")
+    return tuple(values)
+
+
+def _keys(document: dict[str, Any], key: str, what: str) -> tuple[str, ...]:
+    value = document.get(key) or {}
+    if not isinstance(value, dict) or any("\0" in each for each in value):
+        raise InvalidArgument(f"cannot read {what}: {key!r} is not an object")
+    return tuple(value)
+
+
+def _labels(config: dict[str, Any], what: str) -> tuple[tuple[str, str], ...]:
+    labels = config.get("Labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(each, str) for each in labels.values()):
+        raise InvalidArgument(f"cannot read {what}: 'Labels' is not an object of texts")
+    return tuple(labels.items())

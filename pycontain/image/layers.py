@@ -1,0 +1,180 @@
+"""Unpacked layers: ``<data-root>/layers/<hex of the diff_id>/``, each an overlay lower directory.
+
+A directory of that name is complete and verified, always: it is made in a workspace, checked against its diff_id,
+synced and renamed. It is never changed afterwards, so any number of containers and images share it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import BinaryIO, cast
+
+from ..errors import InvalidArgument
+from .compression import PREFIX_BYTES, compression_of, decompressed
+from .digest import Digest, new_hasher
+from .users import is_opaque
+from .workspace import locked, make_data_dir, workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from .documents import Descriptor
+    from .unpack import LayerLimits, LayerStats
+
+__all__ = ["HashingReader", "ensure_layer", "layer_path", "publish_layer", "stack_layers", "unpack_stream"]
+
+_LAYER_MODE = 0o755  # of the root directory, when the layer does not say
+
+
+class HashingReader:
+    """A binary reader that hashes and counts what passes, and writes it to the descriptor ``copy_to`` if given."""
+
+    def __init__(self, stream: BinaryIO, algorithm: str, *, copy_to: int = -1) -> None:
+        self._stream = stream
+        self._hasher = new_hasher(algorithm)
+        self._algorithm = algorithm
+        self._copy_to = copy_to
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._hasher.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while self._copy_to >= 0 and len(view):
+            view = view[os.write(self._copy_to, view) :]
+        return data
+
+    def drain(self) -> None:
+        while self.read(1 << 18):
+            pass
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self._algorithm, self._hasher.hexdigest())
+
+
+def layer_path(data_root: str, diff_id: Digest) -> str:
+    """Where an unpacked layer is, or would be."""
+    return f"{data_root}/layers/{diff_id.encoded}"
+
+
+def ensure_layer(
+    data_root: str,
+    diff_id: Digest,
+    descriptor: Descriptor,
+    open_blob: Callable[[Descriptor], BinaryIO],
+    *,
+    limits: LayerLimits | None = None,
+) -> str:
+    """The directory of a layer, unpacked now if it is not there yet. Idempotent; safe with many processes at once.
+
+    Raises: InvalidArgument: the blob is not what its descriptor or the diff_id says, or is no acceptable tar.
+    """
+    target = layer_path(data_root, diff_id)
+    if os.path.isdir(target):
+        return target
+    with locked(data_root, f"layer-{diff_id.encoded}"):
+        if os.path.isdir(target):
+            return target
+        with workspace(data_root) as (work, work_fd), open_blob(descriptor) as blob:
+            raw = HashingReader(blob, descriptor.digest.algorithm)
+            found, _ = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
+            if raw.size != descriptor.size or raw.digest != descriptor.digest:
+                raise InvalidArgument(
+                    f"cannot use layer {descriptor.digest}: the blob is {raw.digest} ({raw.size} bytes, "
+                    f"{descriptor.size} expected): it is damaged; fetch it again"
+                )
+            if found != diff_id:
+                raise InvalidArgument(
+                    f"cannot use layer {descriptor.digest}: unpacked it is {found}, the configuration says {diff_id}"
+                )
+            publish_layer(data_root, f"{work}/layer", diff_id)
+    return target
+
+
+def unpack_stream(
+    raw: HashingReader, work_fd: int, algorithm: str, *, limits: LayerLimits | None = None
+) -> tuple[Digest, LayerStats]:
+    """Decompress ``raw`` and unpack it to ``layer`` in the directory ``work_fd``; answers with the diff_id.
+
+    ``raw`` is read to its end. Raises: as :func:`unpack_layer`; InvalidArgument: the compressed stream is damaged.
+    """
+    from .unpack import unpack_layer
+
+    prefix = raw.read(PREFIX_BYTES)
+    while len(prefix) < PREFIX_BYTES and (more := raw.read(PREFIX_BYTES - len(prefix))):
+        prefix += more  # a pipe may give a byte at a time
+    compression = compression_of(prefix)
+    os.mkdir("layer", 0o700, dir_fd=work_fd)
+    layer_fd = os.open("layer", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)
+    try:
+        os.fchmod(layer_fd, _LAYER_MODE)  # nobody else gets here: the directories above are 0700
+        whole = io.BufferedReader(_Rejoined(prefix, raw), 1 << 18)
+        plain = HashingReader(decompressed(cast(BinaryIO, whole), compression), algorithm)
+        try:
+            stats = unpack_layer(cast(BinaryIO, plain), layer_fd, limits=limits)
+        except (EOFError, OSError, ValueError) as error:
+            if isinstance(error, InvalidArgument):
+                raise
+            raise InvalidArgument(f"cannot unpack the layer: the {compression or 'tar'} stream: {error}") from error
+        except Exception as error:
+            if type(error).__name__ not in ("error", "ZstdError", "IsalError"):  # zlib's, zstd's, isal's own classes
+                raise
+            raise InvalidArgument(f"cannot unpack the layer: the {compression} stream: {error}") from error
+        raw.drain()
+    finally:
+        os.close(layer_fd)
+    return plain.digest, stats
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes were taken (and counted) to look at them."""
+
+    def __init__(self, prefix: bytes, rest: HashingReader) -> None:
+        self._prefix = prefix
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        data = self._prefix[: len(view)] or self._rest.read(len(view))
+        self._prefix = self._prefix[len(data) :]
+        view[: len(data)] = data
+        return len(data)
+
+
+def publish_layer(data_root: str, source: str, diff_id: Digest) -> None:
+    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer."""
+    from .. import _native
+
+    make_data_dir(f"{data_root}/layers")
+    fd = os.open(f"{data_root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _native.syncfs(fd)  # all of the layer's data before its name: a name after a power cut is a promise
+        os.rename(source, layer_path(data_root, diff_id))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def stack_layers(paths: list[str]) -> tuple[str, ...]:
+    """Lower directories topmost first, from layers lowest first.
+
+    A layer whose root is opaque removes all below it; overlayfs ignores the mark on a layer's root, so the stack is
+    cut here. Of a layer that comes twice (the empty one often does) only the upper is kept: overlayfs refuses one
+    directory twice, and whatever the lower one adds or hides, the upper one adds or hides again.
+    """
+    lower: list[str] = []
+    for path in reversed(paths):
+        if path not in lower:
+            lower.append(path)
+        if len(paths) > 1 and is_opaque(path):
+            break
+    return tuple(lower)

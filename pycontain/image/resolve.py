@@ -1,0 +1,144 @@
+"""From what the user wrote after ``pycontain run`` to a root filesystem. Light: this is on the way to every start."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import ImageNotFound, InvalidArgument, errno_name
+from .rootfs import DEFAULT_CONFIG, RootFS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .names import ImageName
+
+__all__ = ["resolve"]
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def resolve(image: str, *, data_root: str) -> RootFS:
+    """The root filesystem of ``host``, ``/dir``, ``./dir``, ``../dir``, ``oci:DIR[:REF]``, a name or an image id.
+
+    Layers of an OCI layout that are not unpacked yet are unpacked here. ``data_root`` is an absolute path.
+    Raises: ImageNotFound, InvalidArgument, Unsupported.
+    """
+    if image == "host":
+        from .host_root import host_root
+
+        return host_root(data_root=data_root)
+    if image.startswith(("/", "./", "../")) or image in (".", ".."):
+        return _directory(image)
+    if image.startswith("oci:"):
+        return _layout(image, data_root)
+    digits = image.removeprefix("sha256:")
+    if len(digits) == 64 and _HEX.issuperset(digits):
+        return _image_id(image, digits, data_root)
+    return _named(image, data_root)
+
+
+def _directory(image: str) -> RootFS:
+    if "\0" in image:
+        raise InvalidArgument(f"cannot use {image!r} as a root filesystem: a path cannot have a NUL")
+    try:
+        info = os.stat(image)
+        root = os.stat("/")
+        path = image if image.startswith("/") and "/." not in image and "//" not in image else os.path.realpath(image)
+    except OSError as error:
+        raise ImageNotFound(
+            f"cannot use {image} as a root filesystem: {error.strerror} ({errno_name(error.errno or 0)}): "
+            "give a directory that holds one"
+        ) from None
+    if not stat.S_ISDIR(info.st_mode):
+        raise InvalidArgument(
+            f"cannot use {image} as a root filesystem: it is not a directory (ENOTDIR): "
+            f"`pycontain import {image} NAME` makes an image of a tar file"
+        )
+    if (info.st_dev, info.st_ino) == (root.st_dev, root.st_ino):
+        raise InvalidArgument(
+            f"cannot use {image} as a root filesystem: it is this machine's own root, with its keys and passwords: "
+            'use the image "host", which hides them'
+        )
+    return RootFS(image=image, lower=(path.rstrip("/"),), config=DEFAULT_CONFIG)
+
+
+def _layout(image: str, data_root: str) -> RootFS:
+    from .layout import resolve_layout
+
+    rest = image[len("oci:") :]
+    path, at, digest = rest.partition("@sha")
+    if at:
+        path, ref = path.removesuffix(":"), f"@sha{digest}"
+    else:
+        path, _, ref = rest.partition(":")
+    if not path or "\0" in path:
+        raise InvalidArgument(f"cannot read {image!r} as an image: the form is oci:DIR[:REF] or oci:DIR@sha256:DIGEST")
+    return resolve_layout(path, ref, data_root=data_root, image=image)
+
+
+def _named(image: str, data_root: str) -> RootFS:
+    from .names import name_record_path, parse_image_name
+
+    name = parse_image_name(image)
+    try:
+        record = _read(name_record_path(data_root, name))
+    except OSError as error:
+        raise _unknown(image, name, data_root, error) from None
+    import json
+
+    try:
+        image_id = str(json.loads(record)["imageId"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidArgument(
+            f"cannot use image {image}: its record in {data_root}/images is damaged: import it again"
+        ) from None
+    return _image_id(image, image_id.removeprefix("sha256:"), data_root)
+
+
+def _image_id(image: str, digits: str, data_root: str) -> RootFS:
+    """An image of the data root. Its documents were verified when they were written, and the data root is ours."""
+    from .documents import parse_config
+    from .layers import layer_path, stack_layers
+
+    try:
+        data = _read(f"{data_root}/blobs/sha256/{digits}")
+    except OSError as error:
+        raise ImageNotFound(
+            f"cannot find image {image}: no such image in {data_root}: {error.strerror} "
+            f"({errno_name(error.errno or 0)}): `pycontain import FILE NAME` makes one"
+        ) from None
+    document = parse_config(data, f"image {image}")
+    paths = [layer_path(data_root, each) for each in document.diff_ids]
+    for path in paths:
+        if not os.path.isdir(path):
+            raise ImageNotFound(f"cannot use image {image}: its layer {path} is gone (ENOENT): import it again")
+    if not paths:
+        raise InvalidArgument(f"cannot use image {image}: it has no layers, so there is nothing to run")
+    return RootFS(image=image, lower=stack_layers(paths), config=document.config, image_id=f"sha256:{digits}")
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, os.fstat(fd).st_size + 1)
+    finally:
+        os.close(fd)
+
+
+def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> ImageNotFound:
+    import difflib
+
+    from .names import stored_names
+
+    known = stored_names(data_root)
+    # "debian" is compared with "debian:latest" in its short form, so that the tag's length does not count.
+    short = [each.removesuffix(":latest") for each in known]
+    near = difflib.get_close_matches(str(name).removesuffix(":latest"), [*short, "host"], n=1)
+    if os.path.isdir(image):
+        near = [f"./{image}"]
+    others = [each for each in short if each.partition(":")[0] == name.repository]
+    return ImageNotFound(
+        f"cannot find image {image}: no such image: {name} is not in {data_root}/images: {error.strerror} "
+        f"({errno_name(error.errno or 0)}): `pycontain import FILE {image}` makes it, or use a directory (./dir), "
+        f"oci:DIR[:REF] or host." + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
+    )

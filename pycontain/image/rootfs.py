@@ -1,0 +1,44 @@
+"""A root filesystem that a container can be started on: overlay lower directories and the image's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_CONFIG", "DEFAULT_PATH", "ImageConfig", "RootFS"]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageConfig:
+    """The part of the OCI image configuration that shapes a process (image-spec config.md, "Properties", `config`)."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()  # "NAME=value"
+    working_dir: str = ""
+    user: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    stop_signal: str = ""
+    volumes: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+
+
+DEFAULT_CONFIG = ImageConfig(env=("PATH=" + DEFAULT_PATH,), cmd=("/bin/sh",), working_dir="/")
+"""Of what has no configuration of its own: a directory, and the built-in image ``host``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RootFS:
+    """``lower`` are absolute directories, topmost first, ready to be overlay lower directories.
+
+    ``hidden_dirs`` and ``hidden_files`` are absolute paths inside that must appear as an empty directory (with the mode
+    given) and as absent: only the built-in image ``host`` has any.
+    """
+
+    image: str
+    lower: tuple[str, ...]
+    config: ImageConfig = ImageConfig()
+    hidden_dirs: tuple[tuple[str, int], ...] = ()
+    hidden_files: tuple[str, ...] = ()
+    image_id: str = ""  # "sha256:..." of the configuration; "" for a directory and for host
