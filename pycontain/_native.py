@@ -1,0 +1,261 @@
+"""The only importer of the cffi module: one typed function per C function, reports become exceptions here.
+
+Descriptors are ints; times are nanoseconds of the monotonic clock unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._ffi import ffi, lib
+from ._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+# RESOLVE_* of openat2(2)
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+SECTIONS = ("prepare", "child", "finish")
+FAULT_ERROR, FAULT_KILL_CHILD, FAULT_KILL_PARENT = 1, 2, 3
+
+CLD_EXITED, CLD_KILLED, CLD_DUMPED = 1, 2, 3
+
+_INT_MIN = -(2**31)
+
+_found = ffi.string(lib.pc_version()).decode()
+if _found != __version__:  # a stale build beside newer sources: every later symptom would mislead
+    raise ImportError(f"pycontain's extension is version {_found}, the package {__version__}: build again (make build)")
+
+
+class StartFailure(Exception):
+    """A report of the C core, before :mod:`pycontain.runtime.failure` has put it into words."""
+
+    def __init__(self, step: str, errno: int, section: str, arg: int) -> None:
+        super().__init__(f"{section}[{arg}] {step}: {os.strerror(errno)}")
+        self.step = step
+        self.errno = errno
+        self.section = section
+        self.arg = arg
+
+
+class Started:
+    """A running child: ``pidfd`` (and ``tty_fd``, ``gate_fd``, or -1) belong to the caller."""
+
+    __slots__ = ("begun_ns", "cloned_ns", "execed_ns", "gate_fd", "pid", "pidfd", "prepared_ns", "tty_fd")
+
+    def __init__(self, p: Any) -> None:
+        self.pid: int = p.pid
+        self.pidfd: int = p.pidfd
+        self.tty_fd: int = p.tty_fd
+        self.gate_fd: int = p.gate_fd
+        self.begun_ns: int = p.begun_ns
+        self.prepared_ns: int = p.prepared_ns
+        self.cloned_ns: int = p.cloned_ns
+        self.execed_ns: int = p.execed_ns
+
+
+class Exit:
+    """How a process ended. ``code``: CLD_EXITED, CLD_KILLED or CLD_DUMPED; ``status``: exit status or signal."""
+
+    __slots__ = ("code", "max_rss_bytes", "status", "system_ns", "user_ns")
+
+    def __init__(self, e: Any) -> None:
+        self.code: int = e.code
+        self.status: int = e.status
+        self.user_ns: int = e.user_ns
+        self.system_ns: int = e.system_ns
+        self.max_rss_bytes: int = e.max_rss_bytes
+
+
+class RawUsage:
+    """What the cgroups counted; ``have`` is a bit set of the kinds that could be read."""
+
+    __slots__ = (
+        "cpu_system_ns",
+        "cpu_user_ns",
+        "have",
+        "io_read_bytes",
+        "io_write_bytes",
+        "memory_peak_bytes",
+        "oom_kills",
+    )
+
+    def __init__(self, u: Any) -> None:
+        self.cpu_user_ns: int = u.cpu_user_ns
+        self.cpu_system_ns: int = u.cpu_system_ns
+        self.memory_peak_bytes: int = u.memory_peak_bytes
+        self.io_read_bytes: int = u.io_read_bytes
+        self.io_write_bytes: int = u.io_write_bytes
+        self.oom_kills: int = u.oom_kills
+        self.have: int = u.have
+
+
+class Fault:
+    """For tests: at op ``op`` of ``section``, fail with ``errno`` (kind 1), kill the child (2) or the parent (3)."""
+
+    __slots__ = ("errno", "kind", "op", "section")
+
+    def __init__(self, *, kind: int, section: int, op: int, errno: int = 5) -> None:
+        self.kind = kind
+        self.section = section
+        self.op = op
+        self.errno = errno
+
+
+class Trace:
+    """Room for one time stamp per op, in memory that the child shares."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.pointer = lib.pc_trace_alloc(max(count, 1))
+        if self.pointer == ffi.NULL:
+            raise MemoryError("no memory for a trace")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def stamps(self) -> list[int]:
+        return list(self.pointer[0 : self._count])
+
+    def close(self) -> None:
+        if self.pointer is not None:
+            lib.pc_trace_free(self.pointer, max(self._count, 1))
+            self.pointer = None
+
+
+def _check(ret: int, what: str) -> int:
+    if ret < 0:
+        raise OSError(-ret, os.strerror(-ret), what)
+    return ret
+
+
+def _step(number: int) -> str:
+    text: bytes = ffi.string(lib.pc_step_name(number))
+    return text.decode()
+
+
+def op_names() -> list[str]:
+    """The C core's op table, by code."""
+    return [ffi.string(lib.pc_op_name(code)).decode() for code in range(lib.pc_op_count())]
+
+
+def plan_check(plan: bytes) -> int | None:
+    """None when the Plan is well-formed; otherwise the byte offset of the first thing wrong."""
+    where = ffi.new("uint32_t *")
+    ret = lib.pc_plan_check(ffi.from_buffer(plan), len(plan), where)
+    if ret == 0:
+        return None
+    if ret != -74:  # EBADMSG
+        _check(ret, "plan")
+    return int(where[0])
+
+
+def start(
+    plan: bytes, fds: Sequence[int], *, deadline_ns: int = 0, trace: Trace | None = None, fault: Fault | None = None
+) -> Started:
+    """Executes the Plan's prepare and child sections. Raises StartFailure, having left nothing behind."""
+    args = ffi.new("struct pc_start_args *")
+    plan_buffer = ffi.from_buffer(plan)
+    fd_array = ffi.new("int32_t[]", fds) if fds else ffi.NULL
+    args.plan = plan_buffer
+    args.plan_len = len(plan)
+    args.fds = fd_array
+    args.n_fds = len(fds)
+    args.deadline_ns = deadline_ns
+    if trace is not None:
+        args.trace_ns = trace.pointer
+        args.n_trace = len(trace)
+    if fault is not None:
+        args.fault = (fault.kind, fault.section, fault.op, fault.errno)
+    out = ffi.new("struct pc_process *")
+    if lib.pc_start(args, out) < 0:
+        r = out.report
+        raise StartFailure(_step(r.step), r.err, SECTIONS[r.section], r.arg)
+    return Started(out)
+
+
+def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFailure | None]:
+    """Executes the finish section: every op is tried; the first failure is returned beside the usage."""
+    usage = ffi.new("struct pc_usage *")
+    report = ffi.new("struct pc_report *")
+    c_fault = ffi.NULL
+    if fault is not None:
+        c_fault = ffi.new("struct pc_fault *", (fault.kind, fault.section, fault.op, fault.errno))
+    ret = lib.pc_finish(ffi.from_buffer(plan), len(plan), c_fault, usage, report)
+    failure = StartFailure(_step(report.step), report.err, SECTIONS[report.section], report.arg) if ret < 0 else None
+    return RawUsage(usage), failure
+
+
+def reap(pidfd: int, *, block: bool) -> Exit | None:
+    """The end of the process behind ``pidfd``; None when it still runs."""
+    out = ffi.new("struct pc_exit *")
+    return Exit(out) if _check(lib.pc_reap(pidfd, block, out), "waitid") else None
+
+
+def usage_read(kinds: Sequence[tuple[int, str]]) -> RawUsage:
+    """Live usage: (enum pc_usage_kind, cgroup directory) pairs."""
+    usage = ffi.new("struct pc_usage *")
+    for kind, directory in kinds:
+        lib.pc_usage_read(kind, directory.encode(), usage)  # what cannot be read is missing from `have`
+    return RawUsage(usage)
+
+
+def spawn_floor(argv: Sequence[str]) -> tuple[int, int]:
+    """Clone + exec + wait of ``argv[0]`` and nothing else: nanoseconds until exec and until exit."""
+    until_exec, until_exit = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    words = [ffi.new("char[]", os.fsencode(a)) for a in argv]
+    _check(lib.pc_spawn_floor(ffi.new("char *[]", [*words, ffi.NULL]), until_exec, until_exit), argv[0])
+    return int(until_exec[0]), int(until_exit[0])
+
+
+def spawn_helper(argv: Sequence[str], fd: int) -> tuple[int, int]:
+    """Starts ``argv`` in a session of its own with ``fd`` as fd 3: (pid, pidfd)."""
+    pidfd = ffi.new("int32_t *")
+    words = [ffi.new("char[]", os.fsencode(a)) for a in argv]
+    pid = _check(lib.pc_spawn_helper(words[0], ffi.new("char *[]", [*words, ffi.NULL]), fd, pidfd), argv[0])
+    return pid, int(pidfd[0])
+
+
+def mount_detached(fstype: str, options: str, attributes: int) -> int:
+    """A new file system as a detached mount: its fd. ``options``: "key=value,flag"."""
+    return _check(lib.pc_mount_detached(fstype.encode(), options.encode(), attributes), fstype)
+
+
+def superblock_readonly(fd: int) -> None:
+    _check(lib.pc_superblock_readonly(fd), "superblock")
+
+
+def can_clone_detached(fd: int) -> bool:
+    return bool(_check(lib.pc_can_clone_detached(fd), "open_tree"))
+
+
+def remove_tree(path: str) -> None:
+    """Removes ``path`` with everything below; never follows a link. Gone already is fine."""
+    _check(lib.pc_remove_tree(os.fsencode(path)), path)
+
+
+def remove_cgroup(path: str) -> None:
+    """Kills everything in the cgroup and removes it with its children. Gone already is fine."""
+    _check(lib.pc_remove_cgroup(os.fsencode(path)), path)
+
+
+def openat2(dirfd: int, path: bytes | str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    return _check(lib.pc_openat2(dirfd, os.fsencode(path), flags | os.O_CLOEXEC, mode, resolve), os.fsdecode(path))
+
+
+def syncfs(fd: int) -> None:
+    _check(lib.pc_syncfs(fd), "syncfs")
+
+
+def seccomp_resolve(name: str, arch_token: int) -> int:
+    """The number of the system call ``name``; negative when that architecture lacks it. Raises OSError without libseccomp."""
+    number = int(lib.pc_seccomp_resolve(name.encode(), arch_token))
+    if number == _INT_MIN:
+        raise OSError(2, "cannot load libseccomp.so.2 (install libseccomp2)")
+    return number

@@ -1,0 +1,203 @@
+"""The asyncio face: the same containers, waited for by the event loop through their pidfd; no thread per container.
+
+A start (some two milliseconds in C) runs in the loop's default executor; from then on everything is readiness of
+descriptors. Cancelling a task kills the container that it waits for and removes it before the CancelledError goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from . import options as _options
+from .container import Container, _input_bytes, _roots, completed, raise_for
+from .result import CompletedContainer, Outcome
+from .runtime.running import Running, start
+from .streams import DEVNULL, PIPE, Exchange, Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import IO, Any
+
+    from typing_extensions import Unpack
+
+    from .options import RunOptions
+    from .request import RunRequest
+    from .runtime.roots import Roots
+
+__all__ = ["AsyncContainer", "run"]
+
+
+async def run(
+    image: str,
+    args: Sequence[str] = (),
+    *,
+    input: bytes | str | None = None,
+    stdin: int | IO[Any] | None = None,
+    stdout: int | IO[Any] | None = PIPE,
+    stderr: int | IO[Any] | None = PIPE,
+    text: bool = False,
+    encoding: str = "utf-8",
+    errors: str = "replace",
+    timeout: float | None = None,
+    check: bool = False,
+    data_root: str | None = None,
+    run_root: str | None = None,
+    **options: Unpack[RunOptions],
+) -> CompletedContainer:
+    """:func:`pycontain.run` for asyncio: same arguments, result and errors. Cancelling kills the container."""
+    data = _input_bytes(input, stdin, encoding, errors)
+    request = _options.request(image, args, options)
+    streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
+    running = await _start(request, _roots(data_root, run_root), streams)
+    exchange = Exchange(streams, data)
+    try:
+        timed_out = not await _drive(running, exchange, timeout)
+        if timed_out:
+            running.kill()
+            await _ended(running)
+        outcome = running.wait()
+        exchange.drain()
+    except BaseException:
+        running.kill()
+        running.wait()
+        exchange.close()
+        raise
+    assert outcome is not None
+    result = completed(running, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out)
+    if check:
+        raise_for(result, timeout)
+    return result
+
+
+async def _start(request: RunRequest, roots: Roots, streams: Streams) -> Running:
+    loop = asyncio.get_running_loop()
+    stdin, stdout, stderr = streams.child
+    starting = loop.run_in_executor(
+        None, lambda: start(request, roots=roots, stdin=stdin, stdout=stdout, stderr=stderr)
+    )
+    try:
+        running = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # the thread cannot be stopped half-way: let it finish, then take back what it has started
+        try:
+            late = await starting
+            late.kill()
+            late.wait()
+        finally:
+            streams.close_child()
+            streams.close_ours()
+        raise
+    except BaseException:
+        streams.close_child()
+        streams.close_ours()
+        raise
+    streams.close_child()
+    return running
+
+
+async def _ended(running: Running, timeout: float | None = None) -> bool:
+    """Whether it ended within ``timeout`` seconds."""
+    if running.outcome is not None:
+        return True
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+    fd = running.pidfd
+
+    def settle(ended: bool) -> None:
+        if not future.done():
+            future.set_result(ended)
+
+    loop.add_reader(fd, settle, True)
+    timer = None if timeout is None else loop.call_later(timeout, settle, False)
+    try:
+        return await future
+    finally:
+        loop.remove_reader(fd)
+        if timer is not None:
+            timer.cancel()
+
+
+async def _drive(running: Running, exchange: Exchange, timeout: float | None) -> bool:
+    """Exchanges bytes while waiting; False when ``timeout`` seconds passed first."""
+    loop = asyncio.get_running_loop()
+    watched: set[int] = set()
+
+    def readable(fd: int) -> None:
+        exchange.on_readable(fd)
+        if fd not in exchange.wants_read:
+            loop.remove_reader(fd)
+            watched.discard(fd)
+
+    def writable(fd: int) -> None:
+        # before the write: on_writable may close the descriptor
+        loop.remove_writer(fd)
+        exchange.on_writable()
+        if exchange.wants_write >= 0:
+            loop.add_writer(fd, writable, fd)
+
+    for fd in exchange.wants_read:
+        loop.add_reader(fd, readable, fd)
+        watched.add(fd)
+    if exchange.wants_write >= 0:
+        loop.add_writer(exchange.wants_write, writable, exchange.wants_write)
+    try:
+        return await _ended(running, timeout)
+    finally:
+        for fd in watched:
+            loop.remove_reader(fd)
+        if exchange.wants_write >= 0:
+            loop.remove_writer(exchange.wants_write)
+
+
+class AsyncContainer:
+    """:class:`pycontain.Container` for asyncio, as an async context manager::
+
+    async with aio.AsyncContainer("host", ["sleep", "60"]) as c:
+        await c.wait(timeout=1)
+    """
+
+    def __init__(self, image: str, args: Sequence[str] = (), **options: Any) -> None:
+        self._arguments = (image, args, options)
+        self._container: Container | None = None
+
+    @property
+    def container(self) -> Container:
+        """The container itself: pid, stats, send_signal, pipes. Raises RuntimeError before the block is entered."""
+        if self._container is None:
+            raise RuntimeError("use it as `async with aio.AsyncContainer(...) as c`")
+        return self._container
+
+    async def __aenter__(self) -> AsyncContainer:
+        image, args, options = self._arguments
+        loop = asyncio.get_running_loop()
+        starting = loop.run_in_executor(None, lambda: Container(image, args, **options))
+        try:
+            self._container = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            (await starting).close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None and self.container.poll() is None:
+            if self.container.stdin is not None:
+                self.container.stdin.close()
+            self.container.terminate()
+            try:
+                await _ended(self.container._running, 10.0)
+            finally:
+                self.container.close()
+        self.container.close()
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises TimeoutExpired after ``timeout`` seconds; cancelling only stops waiting."""
+        running = self.container._running
+        if not await _ended(running, timeout):
+            return self.container.wait(0)  # raises TimeoutExpired with what is known
+        outcome: Outcome | None = running.wait()
+        assert outcome is not None
+        return outcome.exit_code

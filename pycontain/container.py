@@ -1,0 +1,395 @@
+"""``pycontain.run`` and ``pycontain.Container``: subprocess's habits for containers."""
+
+from __future__ import annotations
+
+import io
+import select
+import time
+
+from . import options as _options
+from .errors import InvalidArgument, TimeoutExpired
+from .result import CompletedContainer, Outcome, Usage
+from .runtime.roots import Roots, default_roots
+from .runtime.running import Running, start
+from .streams import DEVNULL, PIPE, Exchange, Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import IO, Any
+
+    from typing_extensions import Unpack
+
+    from .options import RunOptions
+
+__all__ = ["Container", "run"]
+
+_SIGTERM, _SIGKILL = 15, 9
+
+
+def run(
+    image: str,
+    args: Sequence[str] = (),
+    *,
+    input: bytes | str | None = None,
+    stdin: int | IO[Any] | None = None,
+    stdout: int | IO[Any] | None = PIPE,
+    stderr: int | IO[Any] | None = PIPE,
+    text: bool = False,
+    encoding: str = "utf-8",
+    errors: str = "replace",
+    timeout: float | None = None,
+    check: bool = False,
+    data_root: str | None = None,
+    run_root: str | None = None,
+    **options: Unpack[RunOptions],
+) -> CompletedContainer:
+    """Runs a program in a new container, waits for it and removes everything.
+
+    ``image``: "host", a directory ("/dir", "./dir"), "oci:DIR[:REF]", or a name given to ``pycontain import``.
+    ``input`` goes to its stdin (default: nothing). stdout and stderr are captured unless given elsewhere; None lets
+    the program write to this process's own. ``text`` decodes them. ``timeout`` in seconds: then it is killed, and the
+    result says ``timed_out``. Options: see :class:`pycontain.options.RunOptions`.
+
+    Raises: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable, SetupFailed; with
+    ``check`` also ContainerExited (exit code not 0) and TimeoutExpired.
+    """
+    data = _input_bytes(input, stdin, encoding, errors)
+    request = _options.request(image, args, options)
+    streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        running = start(
+            request,
+            roots=_roots(data_root, run_root),
+            stdin=streams.child[0],
+            stdout=streams.child[1],
+            stderr=streams.child[2],
+        )
+    except BaseException:
+        streams.close_ours()
+        raise
+    finally:
+        streams.close_child()
+    exchange = Exchange(streams, data)
+    try:
+        timed_out = not _drive(running, exchange, deadline)
+        if timed_out:
+            running.kill(_SIGKILL)
+        outcome = running.wait()
+        exchange.drain()
+    except BaseException:  # KeyboardInterrupt above all: a container without a waiter must not live on
+        running.kill(_SIGKILL)
+        running.wait()
+        exchange.close()
+        raise
+    assert outcome is not None
+    result = completed(running, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out)
+    if check:
+        raise_for(result, timeout)
+    return result
+
+
+def _roots(data_root: str | None, run_root: str | None) -> Roots:
+    roots = default_roots()
+    if data_root is None and run_root is None:
+        return roots
+    return Roots(data_root=data_root or roots.data_root, run_root=run_root or roots.run_root)
+
+
+def _input_bytes(input: bytes | str | None, stdin: object, encoding: str, errors: str) -> bytes | None:
+    if input is None:
+        return None
+    if stdin is not None:
+        raise InvalidArgument("stdin and input may not both be used: input is what stdin reads")
+    return input.encode(encoding, errors) if isinstance(input, str) else bytes(input)
+
+
+def _drive(running: Running, exchange: Exchange, deadline: float | None) -> bool:
+    """Exchanges bytes until the container has ended; False when the deadline came first."""
+    poller = select.poll()
+    poller.register(running.pidfd, select.POLLIN)
+    for fd in exchange.wants_read:
+        poller.register(fd, select.POLLIN)
+    writing = exchange.wants_write
+    if writing >= 0:
+        poller.register(writing, select.POLLOUT)
+    while True:
+        left = None if deadline is None else (deadline - time.monotonic()) * 1000
+        if left is not None and left <= 0:
+            return False
+        for fd, _ in poller.poll(left):
+            if fd == running.pidfd:
+                return True
+            if fd == writing:
+                exchange.on_writable()
+                if exchange.wants_write < 0:
+                    poller.unregister(fd)
+            else:
+                exchange.on_readable(fd)
+                if fd not in exchange.wants_read:
+                    poller.unregister(fd)
+
+
+def _decoded(data: bytes | None, text: bool, encoding: str, errors: str) -> bytes | str | None:
+    return data.decode(encoding, errors) if text and data is not None else data
+
+
+def completed(
+    running: Running, outcome: Outcome, exchange: Exchange, *, text: bool, encoding: str, errors: str, timed_out: bool
+) -> CompletedContainer:
+    """The public result of an ended container (shared with the asyncio face)."""
+    return CompletedContainer(
+        args=running.args,
+        image=running.request.image,
+        id=running.id,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        oom_killed=outcome.oom_killed,
+        timed_out=timed_out,
+        stdout=_decoded(exchange.output(1), text, encoding, errors),
+        stderr=_decoded(exchange.output(2), text, encoding, errors),
+        usage=outcome.usage,
+        phases=outcome.phases,
+    )
+
+
+def raise_for(result: CompletedContainer, timeout: float | None) -> None:
+    """What ``check=True`` means."""
+    if result.timed_out:
+        what = result.args[0] if result.args else result.image
+        raise TimeoutExpired(
+            f"{what!r} did not end within {timeout} seconds and was killed (container {result.id[:12]})", result
+        )
+    result.check_returncode()
+
+
+class Container:
+    """A running container with Popen's verbs; as a context manager it is stopped and removed on leaving the block.
+
+    ``stdin``, ``stdout``, ``stderr``: None (stdin: nothing; the others: this process's own), PIPE, DEVNULL, STDOUT, a
+    descriptor or a file, as in subprocess. Options: see :class:`pycontain.options.RunOptions`.
+
+    Raises on construction: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable,
+    SetupFailed.
+    """
+
+    def __init__(
+        self,
+        image: str,
+        args: Sequence[str] = (),
+        *,
+        stdin: int | IO[Any] | None = None,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        stop_timeout: float = 10.0,
+        data_root: str | None = None,
+        run_root: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        request = _options.request(image, args, options)
+        streams = Streams(DEVNULL if stdin is None else stdin, stdout, stderr)
+        try:
+            self._running = start(
+                request,
+                roots=_roots(data_root, run_root),
+                stdin=streams.child[0],
+                stdout=streams.child[1],
+                stderr=streams.child[2],
+            )
+        except BaseException:
+            streams.close_ours()
+            raise
+        finally:
+            streams.close_child()
+        self._streams = streams
+        self._text, self._encoding, self._errors = text, encoding, errors
+        self._stop_timeout = stop_timeout
+        self._exchange: Exchange | None = None
+        self.stdin: IO[Any] | None = self._file(0, "wb")
+        self.stdout: IO[Any] | None = self._file(1, "rb")
+        self.stderr: IO[Any] | None = self._file(2, "rb")
+
+    def _file(self, number: int, mode: str) -> IO[Any] | None:
+        fd = self._streams.ours[number]
+        if fd < 0:
+            return None
+        raw: IO[Any] = open(fd, mode, buffering=0 if number == 0 else -1, closefd=True)  # noqa: SIM115 - closed by _close_files
+        if not self._text:
+            return raw
+        if number == 0:
+            raw = open(fd, mode, closefd=False)  # noqa: SIM115 - text needs a buffer to write through
+        return io.TextIOWrapper(raw, encoding=self._encoding, errors=self._errors, write_through=True)
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self._running.id
+
+    @property
+    def name(self) -> str:
+        return self._running.name
+
+    @property
+    def pid(self) -> int:
+        """The process id of the container's first process, as this host sees it."""
+        return self._running.pid
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        return self._running.args
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + n after signal n; None while it runs."""
+        outcome = self._running.outcome
+        return None if outcome is None else outcome.exit_code
+
+    @property
+    def returncode(self) -> int | None:
+        """``exit_code`` by subprocess's name."""
+        return self.exit_code
+
+    @property
+    def oom_killed(self) -> bool:
+        return self._running.outcome is not None and self._running.outcome.oom_killed
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used in all; None while it runs (see stats)."""
+        return None if self._running.outcome is None else self._running.outcome.usage
+
+    def stats(self) -> Usage:
+        """What it has used so far."""
+        if self._running.outcome is not None:
+            return self._running.outcome.usage
+        raw = self._running.usage_now()
+        return Usage(
+            cpu_user_s=raw.cpu_user_ns / 1e9,
+            cpu_system_s=raw.cpu_system_ns / 1e9,
+            memory_peak_bytes=raw.memory_peak_bytes if raw.have & 12 else None,
+            io_read_bytes=raw.io_read_bytes if raw.have & 48 else None,
+            io_write_bytes=raw.io_write_bytes if raw.have & 48 else None,
+            wall_s=(time.monotonic_ns() - self._running.started.execed_ns) / 1e9,
+        )
+
+    # --- Popen's verbs -----------------------------------------------------------------------------------------------
+
+    def poll(self) -> int | None:
+        """The exit code when it has ended (everything is removed then), else None."""
+        self._running.poll()
+        return self.exit_code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits at most ``timeout`` seconds and returns the exit code. Raises TimeoutExpired; it goes on running."""
+        if self._running.wait(timeout) is None:
+            raise TimeoutExpired(f"container {self.id[:12]} still runs after {timeout} seconds", self._partial())
+        assert self.exit_code is not None
+        return self.exit_code
+
+    def communicate(self, input: bytes | str | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Sends ``input``, reads both streams to their end, waits: (stdout, stderr), None for what is not a pipe.
+
+        Raises TimeoutExpired after ``timeout`` seconds; it goes on running, and communicate may be called again.
+        """
+        if self._exchange is None:
+            if self.stdin is not None:
+                self.stdin.flush()
+            self._take_back_files()
+            self._exchange = Exchange(self._streams, _input_bytes(input, None, self._encoding, self._errors))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._running.outcome is None and not _drive(self._running, self._exchange, deadline):
+            raise TimeoutExpired(f"container {self.id[:12]} still runs after {timeout} seconds", self._partial())
+        self._running.wait()
+        self._exchange.drain()
+        return self._captured(1), self._captured(2)
+
+    def send_signal(self, signal: int) -> None:
+        """Sends ``signal`` to its first process; nothing happens when it has ended."""
+        self._running.kill(signal)
+
+    def terminate(self) -> None:
+        """SIGTERM. The first process of a pid namespace is deaf to it unless it has a handler: see stop and init=True."""
+        self.send_signal(_SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: the container and everything in it ends."""
+        self.send_signal(_SIGKILL)
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """SIGTERM, ``timeout`` seconds of grace, then SIGKILL. Returns the exit code."""
+        if self._running.outcome is None:
+            self.terminate()
+            if self._running.wait(timeout) is None:
+                self.kill()
+        return self.wait()
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(grace=self._stop_timeout if kind is None else 0.0)
+
+    def close(self, grace: float = 0.0) -> None:
+        """Closes the pipes, ends the container (SIGTERM first, with ``grace`` seconds, if any) and removes it."""
+        if self.stdin is not None:
+            try:
+                self.stdin.close()  # many programs end when their input does
+            except OSError:
+                pass
+        if self._running.poll() is None:
+            if grace > 0:
+                self.terminate()
+                self._running.wait(grace)
+            self.kill()
+            self._running.wait()
+        self._close_files()
+
+    def __del__(self) -> None:
+        if getattr(self, "_running", None) is not None and self._running.outcome is None:
+            import warnings
+
+            warnings.warn(
+                f"container {self.id[:12]} was never closed: use it in a with block",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _take_back_files(self) -> None:
+        """The pipes go to an Exchange: the file objects give up their descriptors."""
+        import os
+
+        for number, stream in enumerate((self.stdin, self.stdout, self.stderr)):
+            if stream is not None:
+                self._streams.ours[number] = -1 if stream.closed else os.dup(stream.fileno())
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
+
+    def _captured(self, number: int) -> bytes | str | None:
+        data = None if self._exchange is None else self._exchange.output(number)
+        return _decoded(data, self._text, self._encoding, self._errors)
+
+    def _partial(self) -> CompletedContainer:
+        return CompletedContainer(
+            args=self.args, image=self._running.request.image, id=self.id, exit_code=-1, timed_out=True,
+            stdout=self._captured(1), stderr=self._captured(2), usage=self.stats(),
+        )  # fmt: skip

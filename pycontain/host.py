@@ -1,0 +1,178 @@
+"""HostFacts: what this kernel and this process can do. Probed once, then only data: planning does no I/O."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+__all__ = ["Controller", "HostFacts", "cgroup_controllers", "probe"]
+
+# Controllers by their cgroup v1 names; what v2 calls differently is translated on probing.
+V1_CONTROLLERS = frozenset(
+    (
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "memory",
+        "devices",
+        "freezer",
+        "blkio",
+        "pids",
+        "hugetlb",
+        "rdma",
+        "misc",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Controller:
+    """Where one cgroup controller lives: hierarchy version 1 or 2, and the directory where it is mounted."""
+
+    version: int
+    mount: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostFacts:
+    """``controllers``: by v1 name, and ``io`` for v2's block I/O. ``unified``: the cgroup v2 mount, or "" when there is
+    none. ``capabilities``: the effective set of this process as a bit mask."""
+
+    kernel: tuple[int, int] = (0, 0)
+    machine: str = "x86_64"
+    controllers: dict[str, Controller] = field(default_factory=dict)
+    unified: str = ""
+    capabilities: int = 0
+    last_cap: int = 40
+    cpuset_cpus: str = "0"
+    cpuset_mems: str = "0"
+    swap_accounting: bool = False
+    memory_files: frozenset[str] = frozenset()  # optional files of the memory and block I/O controllers that exist
+
+    @property
+    def overlay_layer_fds(self) -> bool:
+        """Overlay takes every layer as a file descriptor (6.13)."""
+        return self.kernel >= (6, 13)
+
+    @property
+    def overlay_layer_plus(self) -> bool:
+        """Overlay takes lower layers one by one, so that a path may be long (6.5)."""
+        return self.kernel >= (6, 5)
+
+    @property
+    def detached_templates(self) -> bool:
+        """A detached mount may be an overlay layer, and may be cloned from another mount namespace (6.15)."""
+        return self.kernel >= (6, 15)
+
+    @property
+    def open_tree_attr(self) -> bool:
+        """A copy of a mount and its attributes in one call (6.15)."""
+        return self.kernel >= (6, 15)
+
+    @property
+    def pure_v2(self) -> bool:
+        """Every controller that there is lives in cgroup v2."""
+        return bool(self.unified) and all(c.version == 2 for c in self.controllers.values())
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+def cgroup_controllers(mountinfo: str, read: object = None) -> tuple[dict[str, Controller], str]:
+    """Each controller where it lives, from the text of /proc/self/mountinfo: ({name: Controller}, cgroup v2 mount).
+
+    A controller can be in v1 or in v2, never in both; hybrid hosts have some in each.
+    """
+    reader = read if callable(read) else _read
+    found: dict[str, Controller] = {}
+    unified = ""
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        if not right.startswith("cgroup"):
+            continue
+        fields, tail = left.split(" "), right.split(" ")
+        root, mount = fields[3], fields[4].replace("\\040", " ")
+        if root.startswith("/.."):
+            continue  # mounted from another cgroup namespace: not ours to use
+        if tail[0] == "cgroup2":
+            if not unified:
+                unified = mount
+                for name in reader(mount + "/cgroup.controllers").split():
+                    found.setdefault(name, Controller(version=2, mount=mount))
+        elif tail[0] == "cgroup":
+            for name in tail[2].split(","):
+                if name in V1_CONTROLLERS:
+                    found.setdefault(name, Controller(version=1, mount=mount))
+    return found, unified
+
+
+def _kernel(release: str) -> tuple[int, int]:
+    major, _, rest = release.partition(".")
+    digits = ""
+    for ch in rest:
+        if not ch.isdigit():
+            break
+        digits += ch
+    return (int(major), int(digits or "0")) if major.isdigit() else (0, 0)
+
+
+def _status_mask(status: str, key: str) -> int:
+    at = status.find(key)
+    return int(status[at + len(key) :].split(None, 1)[0], 16) if at >= 0 else 0
+
+
+_OPTIONAL_FILES = {
+    "memory": ("memory.memsw.limit_in_bytes", "memory.swap.max", "memory.peak"),
+    "blkio": ("blkio.weight", "blkio.bfq.weight"),
+}
+
+
+def _optional_files(controllers: dict[str, Controller]) -> frozenset[str]:
+    """Files that depend on the kernel's configuration. v1 shows them at the hierarchy's root; v2 does not, and answers
+    a write with ENOENT, which the error then says."""
+    present: set[str] = set()
+    for name, files in _OPTIONAL_FILES.items():
+        where = controllers.get(name)
+        if where is not None and where.version == 1:
+            present.update(f for f in files if os.path.exists(f"{where.mount}/{f}"))
+    return frozenset(present)
+
+
+_memo: HostFacts | None = None
+
+
+def probe(*, fresh: bool = False) -> HostFacts:
+    """The facts of this host, probed at the first call of the process."""
+    global _memo
+    if _memo is None or fresh:
+        controllers, unified = cgroup_controllers(_read("/proc/self/mountinfo"))
+        cpuset = controllers.get("cpuset")
+        cpus = mems = ""
+        if cpuset is not None:
+            suffix = ".effective" if cpuset.version == 2 else ""
+            cpus = _read(f"{cpuset.mount}/cpuset.cpus{suffix}").strip()
+            mems = _read(f"{cpuset.mount}/cpuset.mems{suffix}").strip()
+        uname = os.uname()
+        files = _optional_files(controllers)
+        _memo = HostFacts(
+            kernel=_kernel(uname.release),
+            machine=uname.machine,
+            controllers=controllers,
+            unified=unified,
+            capabilities=_status_mask(_read("/proc/self/status"), "CapEff:"),
+            last_cap=int(_read("/proc/sys/kernel/cap_last_cap") or "40"),
+            cpuset_cpus=cpus or "0",
+            cpuset_mems=mems or "0",
+            swap_accounting="memory" in controllers
+            and (controllers["memory"].version == 2 or "memory.memsw.limit_in_bytes" in files),
+            memory_files=files,
+        )
+    return _memo

@@ -1,0 +1,106 @@
+"""What a caller asks for, parsed and typed: the one record that the command line and the Python API both fill.
+
+Nothing here looks at the host; :mod:`pycontain.runtime.generate` turns a request and an image into a RuntimeSpec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mount:
+    """One mount. ``type`` is ``bind`` or ``tmpfs``; ``options`` are OCI mount options beside what the fields say."""
+
+    type: str
+    target: str
+    source: str = ""
+    read_only: bool = False
+    create_source: bool = False  # docker -v creates a missing host directory; --mount does not
+    size_bytes: int | None = None  # tmpfs
+    mode: int | None = None  # tmpfs
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ulimit:
+    """``name`` as in ``ulimit`` lists ("nofile"); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """A host device node made available inside; ``access`` is a subset of "rwm"."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceRate:
+    """A block I/O limit: ``rate`` in bytes or operations a second on the device node (or file's device) ``path``."""
+
+    path: str
+    rate: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """Everything ``pycontain run`` can ask. ``None`` means unset: the image's or Docker's default applies.
+
+    Sizes in bytes, times in seconds.
+    """
+
+    image: str  # "host", "/dir", "./dir", "oci:DIR[:REF]", a name given to `pycontain import`
+    args: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None  # None: the image's; (): cleared
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    user: str | None = None  # "uid", "name", "uid:gid", "name:group"
+    group_add: tuple[str, ...] = ()
+    name: str | None = None
+    hostname: str | None = None
+    add_host: tuple[tuple[str, str], ...] = ()  # (host, address)
+    labels: tuple[tuple[str, str], ...] = ()
+    terminal: bool = False
+    init: bool = False
+    read_only: bool = False
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()  # "NET_ADMIN", "CAP_NET_ADMIN", "ALL"
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str | None = (
+        None  # None: the default profile; "unconfined"; else the path of a profile in Docker's JSON form
+    )
+    masked_paths: bool = True  # --security-opt systempaths=unconfined clears it
+    network: str = "none"  # "none" | "host"
+    pid: str = "private"  # "private" | "host"
+    ipc: str = "private"  # "private" | "host" | "none"
+    uts: str = "private"  # "private" | "host"
+    cgroupns: str = "private"  # "private" | "host"
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    shm_size_bytes: int | None = None
+    memory_bytes: int | None = None
+    memory_swap_bytes: int | None = None  # memory + swap together, as in Docker; -1 unlimited
+    memory_reservation_bytes: int | None = None
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    pids_limit: int | None = None  # -1 unlimited
+    blkio_weight: int | None = None  # 10 to 1000
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    oom_score_adj: int | None = None
+    stop_signal: str | None = None
+    annotations: tuple[tuple[str, str], ...] = field(default=())

@@ -1,0 +1,194 @@
+"""A report of the C core becomes a sentence: what was tried, why it failed, what to do."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
+from ..ops import OP_NAMES
+from ..plan import HEADER, OP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from .._native import StartFailure
+    from ..errors import PycontainError
+    from ..plan import Plan
+
+    class _Facts(TypedDict):
+        step: str
+        errno: int
+        arg: int
+
+
+__all__ = ["describe"]
+
+_EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC, _E2BIG, _ELOOP = (
+    1,
+    2,
+    8,
+    13,
+    17,
+    20,
+    21,
+    22,
+    28,
+    7,
+    40,
+)
+
+
+def _facts(failure: StartFailure) -> _Facts:
+    return {"step": failure.step, "errno": failure.errno, "arg": failure.arg}
+
+
+class _Failed:
+    """The op that failed, with its strings."""
+
+    def __init__(self, plan: bytes, section: int, index: int) -> None:
+        head = HEADER.unpack_from(plan)
+        before = sum(head[7 : 7 + section])
+        fields = OP.unpack_from(plan, HEADER.size + (before + index) * OP.size)
+        self._plan, self._strings = plan, head[10]
+        self.name = OP_NAMES[fields[0]]
+        self.flags = fields[1]
+        self.s1, self.s2 = self.text(fields[4]), self.text(fields[5])
+        self.slot, self.n, self.x, self.y = fields[2], fields[7], fields[8], fields[9]
+
+    def text(self, offset: int) -> str:
+        start = self._strings + offset
+        return self._plan[start : self._plan.index(b"\0", start)].decode("utf-8", "surrogateescape")
+
+
+def _bind_target(plan: bytes, slot: int) -> str:
+    head = HEADER.unpack_from(plan)
+    for i in range(head[8]):
+        op = _Failed(plan, 1, i)
+        if op.name == "MOUNT_TREE" and op.slot == slot:
+            return op.s1
+    return "?"
+
+
+def _program(failure: StartFailure, program: str, env_path: str | None, who: str) -> PycontainError:
+    number = failure.errno
+    facts = _facts(failure)
+    name = errno_name(number)
+    if failure.step == "execve" and number == _ENOENT:
+        return ProgramNotFound(
+            f"cannot start {who}: {program!r} is there, but the interpreter that it names (its #! line, or its ELF loader) "
+            "is not in the image (ENOENT)",
+            **facts,
+        )
+    if number in (_ENOENT, _ENOTDIR):
+        if "/" in program:
+            return ProgramNotFound(f"cannot start {who}: no such file in the image: {program!r} ({name})", **facts)
+        where = f"PATH is {env_path}" if env_path is not None else "the environment has no PATH"
+        return ProgramNotFound(
+            f"cannot start {who}: executable file not found in $PATH: {program!r} ({name}; {where})", **facts
+        )
+    why = {
+        _EACCES: "permission denied: it has no execute permission for this user, or lies on a noexec mount",
+        _EISDIR: "it is a directory",
+        _ENOEXEC: "exec format error: neither an ELF file of this machine nor a script with a #! line",
+        _E2BIG: "arguments and environment together are larger than the kernel takes",
+    }.get(number, os.strerror(number))
+    return NotExecutable(f"cannot start {who}: cannot execute {program!r}: {why} ({name})", **facts)
+
+
+def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
+    number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
+    if op.name == "TREE_CLONE":
+        on = _bind_target(plan, op.slot)
+        if number == _ENOENT:
+            return f"bind {op.s1} on {on}: no such file or directory on this host (ENOENT). Create it first"
+        return f"bind {op.s1} on {on}: {why} ({name})"
+    if op.name == "CGROUP_WRITE":
+        hint = {
+            _EINVAL: "the kernel does not take this value",
+            _ENOENT: "this kernel has no such setting",
+            _EACCES: "permission denied",
+            _EPERM: "permission denied",
+            6: "no such block device",
+            19: "no such block device",
+            34: "out of range",
+        }.get(number, why)
+        return f"set {op.s1} to {op.s2!r}: {hint} ({name})"
+    if op.name in ("CGROUP_MAKE", "CGROUP_OPEN"):
+        return f"make cgroup {op.s1}: {why} ({name})"
+    if op.name == "OVERLAY":
+        hint = (
+            ". The file system of the data root cannot be an upper layer (overlay on overlay, NFS): give another --data-root"
+            if number == _EINVAL
+            else ""
+        )
+        return f"mount overlay with upper layer {op.s1}: {why} ({name}){hint}"
+    if op.name == "DIR_MAKE":
+        return f"make directory {op.s1}: {why} ({name})"
+    return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f": {why} ({name})"
+
+
+def _child(op: _Failed, failure: StartFailure) -> str:
+    number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
+    if op.name == "CHDIR":
+        if failure.step == "verify working directory":
+            return f"working directory {op.s1}: it leads out of the container ({name})"
+        return f"working directory {op.s1}: {why} ({name})"
+    if op.name in ("MOUNT", "MOUNT_TREE", "MASK", "READONLY"):
+        what = {"MOUNT": f"mount {op.s2} on", "MOUNT_TREE": "bind on", "MASK": "mask", "READONLY": "make read-only"}[
+            op.name
+        ]
+        hints = {
+            _ELOOP: "a symbolic link is in the way, which an image may not have there",
+            _ENOTDIR: "a file and a directory cannot be mounted on each other",
+        }
+        return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
+    if op.name == "RLIMIT" and number == _EPERM:
+        return (
+            "set a resource limit (--ulimit): the hard limit is above this process's own, and raising it needs "
+            "CAP_SYS_RESOURCE (EPERM). Ask for less"
+        )
+    if op.name == "PROC_WRITE":
+        return f"write {op.s2!r} to /proc/{op.s1}: {why} ({name})"
+    if op.name in ("CAPS", "CAP_AMBIENT", "CAP_BOUND"):
+        return f"set capabilities: {why} ({name}): this process does not have all that were asked for; `pycontain doctor` lists what it has"
+    if op.name == "CGROUP_JOIN":
+        return f"join a cgroup: {why} ({name})"
+    return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f" ({failure.step}): {why} ({name})"
+
+
+def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_path: str | None) -> PycontainError:
+    """The exception for a failed start of the container ``who``."""
+    facts = _facts(failure)
+    name, why = errno_name(failure.errno), os.strerror(failure.errno)
+    if failure.step in ("find program", "execve"):
+        return _program(failure, program, env_path, who)
+    if failure.step == "clone3":
+        if failure.errno == _EPERM:
+            return Unsupported(
+                f"cannot start {who}: this process may not make namespaces (EPERM). Run as root, or with CAP_SYS_ADMIN"
+            )
+        if failure.errno == _ENOSPC:
+            return Unsupported(
+                f"cannot start {who}: too many namespaces on this host (ENOSPC). See /proc/sys/user/max_*_namespaces"
+            )
+        return SetupFailed(f"cannot start {who}: clone3: {why} ({name})", **facts)
+    if failure.step == "decode plan":
+        return InvalidArgument(f"cannot start {who}: the Plan is malformed at byte {failure.arg}")
+    if failure.step == "killed":
+        return SetupFailed(
+            f"cannot start {who}: it was killed before its program ran (out of memory, or kill -9 from outside)",
+            **facts,
+        )
+    if failure.step == "deadline":
+        return SetupFailed(
+            f"cannot start {who}: it did not reach its program in time and was killed (a file system that does not answer?)",
+            **facts,
+        )
+    if failure.section == "prepare" and failure.step == "op":
+        return SetupFailed(
+            f"cannot start {who}: {_prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)}", **facts
+        )
+    if failure.section == "child":
+        return SetupFailed(f"cannot start {who}: {_child(_Failed(plan.data, 1, failure.arg), failure)}", **facts)
+    return SetupFailed(f"cannot start {who}: {failure.step}: {why} ({name})", **facts)

@@ -1,0 +1,313 @@
+"""RunRequest + what was looked up -> RuntimeSpec: Docker's defaults made explicit. Pure, but for the seccomp cache.
+
+Spec: opencontainers/runtime-spec config.md; the defaults are Docker's (docs.docker.com, "docker container run").
+"""
+
+from __future__ import annotations
+
+from .. import capabilities
+from ..errors import InvalidArgument, Unsupported
+from ..image.rootfs import DEFAULT_PATH
+from ..spec.runtime import (
+    CPU,
+    BlockIO,
+    Capabilities,
+    DeviceNode,
+    DeviceRule,
+    Linux,
+    Memory,
+    MountPoint,
+    Namespace,
+    Process,
+    Resources,
+    Rlimit,
+    Root,
+    RuntimeSpec,
+    User,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host import HostFacts
+    from ..request import Mount, RunRequest
+    from .look import Resolved
+
+__all__ = ["environment", "generate", "program_args"]
+
+INIT_TARGET = "/sbin/docker-init"
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+_DEFAULT_SHM = 64 << 20
+_SAFE = ("nosuid", "noexec", "nodev")
+
+# mknod of anything, use of these only (Docker's list)
+_DEVICE_RULES = (
+    DeviceRule(allow=False),
+    DeviceRule(allow=True, type="c", access="m"),
+    DeviceRule(allow=True, type="b", access="m"),
+    *(
+        DeviceRule(allow=True, type="c", major=a, minor=b)
+        for a, b in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))
+    ),
+    DeviceRule(allow=True, type="c", major=136),
+)
+_NODES = tuple(
+    DeviceNode(path=f"/dev/{name}", type="c", major=a, minor=b)
+    for name, a, b in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    )
+)
+
+
+def program_args(request: RunRequest, found: Resolved) -> tuple[str, ...]:
+    """Entrypoint and arguments. Spec: image-spec config.md, `Entrypoint`, `Cmd`. Raises InvalidArgument."""
+    config = found.rootfs.config
+    overridden = request.entrypoint is not None  # then the image's Cmd, made for its own entrypoint, goes too
+    args = (
+        (*(request.entrypoint or ()), *request.args)
+        if overridden
+        else (*config.entrypoint, *(request.args or config.cmd))
+    )
+    if not args:
+        raise InvalidArgument(
+            f"no command: the image {request.image} has none of its own. Give a program after the image"
+        )
+    return args
+
+
+def environment(request: RunRequest, found: Resolved, hostname: str) -> tuple[str, ...]:
+    """The image's variables, then Docker's own, then the caller's; a later one replaces an earlier of its name."""
+    merged = {"PATH": DEFAULT_PATH}
+    if hostname:
+        merged["HOSTNAME"] = hostname
+    if request.terminal:
+        merged["TERM"] = "xterm"
+    for item in found.rootfs.config.env:
+        name, _, value = item.partition("=")
+        merged[name] = value
+    merged.update(request.env)
+    merged.setdefault("HOME", found.home or "/")
+    return tuple(f"{name}={value}" for name, value in merged.items())
+
+
+def _namespaces(request: RunRequest) -> tuple[Namespace, ...]:
+    kinds = ["mount"]
+    if request.pid == "private":
+        kinds.append("pid")
+    if request.network != "host":
+        kinds.append("network")
+    if request.ipc != "host":
+        kinds.append("ipc")
+    if request.uts == "private":
+        kinds.append("uts")
+    if request.cgroupns == "private":
+        kinds.append("cgroup")
+    return tuple(Namespace(type=k) for k in kinds)
+
+
+def _kernel_mounts(request: RunRequest, facts: HostFacts) -> list[MountPoint]:
+    mounts = [MountPoint(destination="/proc", type="proc", options=_SAFE)]
+    if request.read_only or request.privileged:
+        # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
+        mounts.append(
+            MountPoint(destination="/dev", type="tmpfs", options=("nosuid", "strictatime", "mode=755", "size=65536k"))
+        )
+    mounts.append(
+        MountPoint(
+            destination="/dev/pts",
+            type="devpts",
+            options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        )
+    )
+    writable = () if request.privileged else ("ro",)
+    mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
+    if facts.pure_v2:
+        mounts.append(MountPoint(destination="/sys/fs/cgroup", type="cgroup2", options=(*_SAFE, "relatime", *writable)))
+    if request.ipc == "host":
+        for path in ("/dev/mqueue", "/dev/shm"):
+            mounts.append(MountPoint(destination=path, type="bind", source=path, options=("rbind",)))
+    else:
+        mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
+    if request.ipc == "private":
+        size = request.shm_size_bytes or _DEFAULT_SHM
+        mounts.append(MountPoint(destination="/dev/shm", type="tmpfs", options=(*_SAFE, "mode=1777", f"size={size}")))
+    return mounts
+
+
+def _user_mount(m: Mount, bind: tuple[str, bool] | None) -> MountPoint:
+    if bind is not None:
+        options = (*(m.options or ("rbind", "rprivate")), *(("ro",) if m.read_only else ()))
+        return MountPoint(destination=m.target, type="bind", source=bind[0], options=options, source_is_file=bind[1])
+    words = {o.partition("=")[0] for o in m.options}
+    defaults = tuple(o for o in _SAFE if {"nosuid": "suid", "noexec": "exec", "nodev": "dev"}[o] not in words)
+    extra = list(m.options)
+    if m.size_bytes is not None:
+        extra.append(f"size={m.size_bytes}")
+    if m.mode is not None or "mode" not in words:
+        extra.append(f"mode={m.mode if m.mode is not None else 0o1777:o}")
+    return MountPoint(
+        destination=m.target, type="tmpfs", options=(*defaults, *extra, *(("ro",) if m.read_only else ()))
+    )
+
+
+def _mounts(request: RunRequest, found: Resolved, facts: HostFacts, init_source: str) -> tuple[MountPoint, ...]:
+    mounts = _kernel_mounts(request, facts)
+    binds = iter(found.binds)
+    own = [_user_mount(m, next(binds) if m.type == "bind" else None) for m in request.mounts]
+    taken = {m.destination for m in own}
+    mounts = [m for m in mounts if m.destination not in taken]  # `--tmpfs /dev/shm:size=1g` replaces the default
+    own.sort(key=lambda m: m.destination.count("/"))  # stable: a mount below another comes after it
+    if request.init:
+        own.append(
+            MountPoint(
+                destination=INIT_TARGET,
+                type="bind",
+                source=init_source,
+                options=("rbind", "ro", "rprivate"),
+                source_is_file=True,
+            )
+        )
+    return (*mounts, *own)
+
+
+def _capabilities(request: RunRequest, facts: HostFacts, uid: int) -> Capabilities:
+    available = frozenset(capabilities.names(facts.capabilities))
+    base = frozenset(capabilities.CAPABILITIES) if request.privileged else capabilities.DEFAULT
+    add = frozenset(capabilities.parse(c) for c in request.cap_add)
+    drop = frozenset(capabilities.parse(c) for c in request.cap_drop)
+    missing = add - available - {"ALL"}
+    if missing:
+        raise Unsupported(
+            f"cannot add {', '.join(sorted(missing))}: this process does not have it itself. `pycontain doctor` lists what it has"
+        )
+    if "ALL" in add:
+        base = frozenset(capabilities.CAPABILITIES)
+    if "ALL" in drop:
+        base = frozenset()
+    kept = ((base | add) - drop - {"ALL"}) & available
+    held = kept if uid == 0 else frozenset()
+    # inheritable stays empty: a file capability must not bring back what was dropped (2022-24769)
+    return Capabilities(bounding=kept, effective=held, permitted=held)
+
+
+def _resources(request: RunRequest, found: Resolved) -> Resources:
+    swap = request.memory_swap_bytes
+    if request.memory_bytes is not None and swap is None:
+        swap = 2 * request.memory_bytes  # Docker: as much swap as memory
+    quota = round(request.cpus * 100000) if request.cpus else None
+    read_bps, write_bps, read_iops, write_iops = found.rates
+    return Resources(
+        memory=Memory(limit=request.memory_bytes, reservation=request.memory_reservation_bytes, swap=swap),
+        cpu=CPU(shares=request.cpu_shares, quota=quota, period=100000 if quota else None, cpus=request.cpuset_cpus),
+        pids_limit=request.pids_limit or None,
+        block_io=BlockIO(
+            weight=request.blkio_weight, throttle_read_bps_device=read_bps, throttle_write_bps_device=write_bps,
+            throttle_read_iops_device=read_iops, throttle_write_iops_device=write_iops,
+        ),
+        devices=() if request.privileged else (*_DEVICE_RULES, *found.device_rules),
+    )  # fmt: skip
+
+
+def _without_default_swap(r: Resources, request: RunRequest, facts: HostFacts) -> Resources:
+    """Swap that nobody asked about is left alone where the kernel does not account it."""
+    if request.memory_swap_bytes is None and not facts.swap_accounting:
+        return Resources(
+            memory=Memory(limit=r.memory.limit, reservation=r.memory.reservation),
+            cpu=r.cpu,
+            pids_limit=r.pids_limit,
+            block_io=r.block_io,
+            devices=r.devices,
+        )
+    return r
+
+
+def _seccomp(
+    request: RunRequest, found: Resolved, caps: Capabilities, facts: HostFacts, cache_dir: str
+) -> tuple[bytes | None, int]:
+    if request.seccomp == "unconfined" or (request.privileged and request.seccomp is None):
+        return None, 0
+    from ..seccomp.cache import default_filter, profile_filter
+
+    if found.seccomp_profile is None:
+        return default_filter(caps.bounding, facts.machine, facts.kernel, cache_dir), 0
+    from ..seccomp.profile import flag_bits, parse_docker_profile
+
+    flags = flag_bits(parse_docker_profile(found.seccomp_profile, caps.bounding, facts.machine, facts.kernel))
+    return profile_filter(found.seccomp_profile, caps.bounding, facts.machine, facts.kernel, cache_dir), flags
+
+
+_LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+def _files(request: RunRequest, found: Resolved, hostname: str) -> tuple[tuple[str, bytes, int], ...]:
+    files = dict(found.host_files)
+    if request.hostname is not None:
+        files["/etc/hostname"] = request.hostname.encode() + b"\n"
+    if request.add_host or (request.hostname is not None and request.network != "host"):
+        lines = files.get("/etc/hosts", b"" if request.network == "host" else _LOCALHOST.encode()).decode(
+            "utf-8", "surrogateescape"
+        )
+        if request.hostname is not None and request.network != "host":
+            lines += f"127.0.1.1\t{request.hostname}\n"
+        lines += "".join(f"{address}\t{name}\n" for name, address in request.add_host)
+        files["/etc/hosts"] = lines.encode("utf-8", "surrogateescape")
+    return tuple((path, content, 0o644) for path, content in files.items())
+
+
+def generate(
+    request: RunRequest,
+    found: Resolved,
+    facts: HostFacts,
+    *,
+    short_id: str,
+    console_size: tuple[int, int],
+    cache_dir: str,
+    init_source: str,
+) -> RuntimeSpec:
+    """The document of the container that ``request`` asks for. Raises InvalidArgument, Unsupported."""
+    hostname = request.hostname or ("" if request.uts == "host" else short_id)
+    caps = _capabilities(request, facts, found.uid)
+    filters, flags = _seccomp(request, found, caps, facts, cache_dir)
+    covered = request.masked_paths and not request.privileged
+    own_dev = request.read_only or request.privileged
+    return RuntimeSpec(
+        hostname=hostname,
+        root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
+        mounts=_mounts(request, found, facts, init_source),
+        files=_files(request, found, hostname),
+        init=INIT_TARGET if request.init else "",
+        process=Process(
+            args=program_args(request, found),
+            env=environment(request, found, hostname),
+            cwd=request.workdir or found.rootfs.config.working_dir or "/",
+            terminal=request.terminal,
+            console_size=console_size,
+            user=User(uid=found.uid, gid=found.gid, additional_gids=found.additional_gids),
+            capabilities=caps,
+            rlimits=tuple(Rlimit(type=f"RLIMIT_{u.name.upper()}", soft=u.soft, hard=u.hard) for u in request.ulimits),
+            no_new_privileges=request.no_new_privileges,
+            oom_score_adj=request.oom_score_adj,
+        ),
+        linux=Linux(
+            namespaces=_namespaces(request),
+            devices=(*(_NODES if own_dev else ()), *found.devices),
+            resources=_without_default_swap(_resources(request, found), request, facts),
+            sysctl=request.sysctls,
+            masked_paths=MASKED_PATHS if covered else (),
+            readonly_paths=READONLY_PATHS if covered else (),
+            seccomp=filters,
+            seccomp_flags=flags,
+        ),
+        annotations=request.annotations,
+    )  # fmt: skip

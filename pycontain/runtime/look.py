@@ -1,0 +1,226 @@
+"""What a request depends on beyond its own words: the image, its user, the kind of each bind source, device numbers.
+
+All look-ups on the host before planning are here, so that what follows (generate, plan) is pure, and so that a Plan may be
+kept for its shape: same request, same answers here, same Plan.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from ..errors import InvalidArgument, errno_name
+from ..image.resolve import resolve
+from ..image.rootfs import RootFS
+from ..image.users import read_file_in_layers, resolve_user
+from ..spec.runtime import DeviceNode, DeviceRule, ThrottleDevice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.users import ResolvedUser
+    from ..request import DeviceRate, RunRequest
+
+__all__ = ["Resolved", "look"]
+
+_FILE_LIMIT = 4 << 20  # bytes of an image's passwd or group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """Answers from the host. ``binds``: for each bind mount (absolute source, whether it is a file)."""
+
+    rootfs: RootFS
+    uid: int = 0
+    gid: int = 0
+    additional_gids: tuple[int, ...] = ()
+    home: str = "/root"
+    binds: tuple[tuple[str, bool], ...] = ()
+    devices: tuple[DeviceNode, ...] = ()
+    device_rules: tuple[DeviceRule, ...] = ()
+    rates: tuple[tuple[ThrottleDevice, ...], ...] = ((), (), (), ())
+    seccomp_profile: bytes | None = None
+    host_files: tuple[tuple[str, bytes], ...] = ()
+
+
+def look(request: RunRequest, *, data_root: str) -> Resolved:
+    """Raises InvalidArgument, ImageNotFound, Unsupported: in one line, naming the option."""
+    rootfs = resolve(request.image, data_root=data_root)
+    user = _user(request, rootfs)
+    nodes, rules = _devices(request)
+    return Resolved(
+        rootfs=rootfs,
+        uid=user.uid,
+        gid=user.gid,
+        additional_gids=user.additional_gids,
+        home=user.home,
+        binds=_binds(request) if request.mounts else (),
+        devices=nodes,
+        device_rules=rules,
+        rates=tuple(
+            tuple(_rate(r) for r in rates)
+            for rates in (
+                request.device_read_bps,
+                request.device_write_bps,
+                request.device_read_iops,
+                request.device_write_iops,
+            )
+        ),
+        seccomp_profile=_profile(request.seccomp),
+        host_files=_host_files(request, rootfs),
+    )
+
+
+def _user(request: RunRequest, rootfs: RootFS) -> ResolvedUser:
+    spec = request.user if request.user is not None else rootfs.config.user
+    passwd = read_file_in_layers(rootfs.lower, "/etc/passwd", _FILE_LIMIT) or b""
+    named = any(not part.isdigit() for part in spec.split(":") if part) or request.group_add
+    # the supplementary groups of a numeric uid come from its name's entries, so the file is read for these too
+    group = read_file_in_layers(rootfs.lower, "/etc/group", _FILE_LIMIT) or b"" if named or not spec or passwd else b""
+    return resolve_user(spec, passwd, group, request.group_add)
+
+
+def _binds(request: RunRequest) -> tuple[tuple[str, bool], ...]:
+    found = []
+    for m in request.mounts:
+        if m.type != "bind":
+            continue
+        source = os.path.abspath(m.source)
+        try:
+            info = os.stat(source)
+        except FileNotFoundError:
+            if not m.create_source:
+                raise InvalidArgument(
+                    f"bind {source} on {m.target}: no such file or directory on this host (ENOENT). "
+                    "Create it first; -v creates a missing directory by itself"
+                ) from None
+            try:
+                os.makedirs(source, 0o755, exist_ok=True)
+                info = os.stat(source)
+            except OSError as e:
+                raise InvalidArgument(
+                    f"bind {source} on {m.target}: cannot create the missing directory: {e.strerror} ({errno_name(e.errno or 0)})"
+                ) from None
+        except OSError as e:
+            raise InvalidArgument(f"bind {source} on {m.target}: {e.strerror} ({errno_name(e.errno or 0)})") from None
+        found.append((source, not stat.S_ISDIR(info.st_mode)))
+    return tuple(found)
+
+
+def _stat_device(path: str, option: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as e:
+        raise InvalidArgument(f"{option} {path}: {e.strerror} ({errno_name(e.errno or 0)})") from None
+
+
+def _node(source: str, target: str, access: str, info: os.stat_result) -> tuple[DeviceNode, DeviceRule]:
+    kind = "c" if stat.S_ISCHR(info.st_mode) else "b"
+    major, minor = os.major(info.st_rdev), os.minor(info.st_rdev)
+    node = DeviceNode(
+        path=target,
+        type=kind,
+        major=major,
+        minor=minor,
+        file_mode=stat.S_IMODE(info.st_mode),
+        uid=info.st_uid,
+        gid=info.st_gid,
+    )
+    return node, DeviceRule(allow=True, type=kind, major=major, minor=minor, access=access)
+
+
+def _is_device(info: os.stat_result) -> bool:
+    return stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)
+
+
+def _walk_devices(directory: str) -> list[tuple[str, os.stat_result]]:
+    """Device nodes below ``directory``, links not followed, other file systems (pts, shm) left out."""
+    out = []
+    device = os.stat(directory).st_dev
+    for base, dirs, files in os.walk(directory):
+        dirs[:] = sorted(d for d in dirs if os.lstat(f"{base}/{d}").st_dev == device)
+        for name in sorted(files):
+            path = f"{base}/{name}"
+            try:
+                info = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if _is_device(info):
+                out.append((path, info))
+    return out
+
+
+# in every container already
+_DEFAULT_NODES = frozenset(f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"))
+
+
+def _devices(request: RunRequest) -> tuple[tuple[DeviceNode, ...], tuple[DeviceRule, ...]]:
+    pairs: list[tuple[DeviceNode, DeviceRule]] = []
+    if request.privileged:
+        pairs = [_node(p, p, "rwm", i) for p, i in _walk_devices("/dev")]
+    for d in request.devices:
+        info = _stat_device(d.source, "--device")
+        if stat.S_ISDIR(info.st_mode):
+            below = _walk_devices(d.source)
+            if not below:
+                raise InvalidArgument(f"--device {d.source}: no device nodes in that directory")
+            pairs += [_node(p, d.target + p[len(d.source) :], d.access, i) for p, i in below]
+        elif _is_device(info):
+            pairs.append(_node(d.source, d.target, d.access, info))
+        else:
+            raise InvalidArgument(
+                f"--device {d.source}: not a device node. A plain file or directory is mounted with -v {d.source}:{d.target}"
+            )
+    seen: dict[str, DeviceNode] = {}
+    for node, _ in pairs:
+        if node.path not in _DEFAULT_NODES:
+            seen[node.path] = node
+    return tuple(seen.values()), tuple(rule for _, rule in pairs)
+
+
+def _whole_disk(device: int) -> tuple[int, int]:
+    """The disk of a partition: the kernel throttles disks."""
+    major, minor = os.major(device), os.minor(device)
+    base = f"/sys/dev/block/{major}:{minor}"
+    if os.path.exists(f"{base}/partition"):
+        with open(f"{base}/../dev", encoding="ascii") as f:
+            big, _, small = f.read().strip().partition(":")
+        return int(big), int(small)
+    return major, minor
+
+
+def _rate(rate: DeviceRate) -> ThrottleDevice:
+    info = _stat_device(rate.path, "--device-*-bps/-iops")
+    device = info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev
+    major, minor = _whole_disk(device)
+    if major == 0:
+        raise InvalidArgument(
+            f"cannot limit block I/O on {rate.path}: it is not on a block device. Give a device node such as /dev/sda, or a file on a disk"
+        )
+    return ThrottleDevice(major=major, minor=minor, rate=rate.rate)
+
+
+def _profile(seccomp: str | None) -> bytes | None:
+    if seccomp is None or seccomp in ("unconfined", "builtin"):
+        return None
+    try:
+        with open(seccomp, "rb") as f:
+            return f.read(16 << 20)
+    except OSError as e:
+        raise InvalidArgument(
+            f"--security-opt seccomp={seccomp}: {e.strerror} ({errno_name(e.errno or 0)}). Give the path of a profile, or unconfined"
+        ) from None
+
+
+def _host_files(request: RunRequest, rootfs: RootFS) -> tuple[tuple[str, bytes], ...]:
+    """With the host's network: the host's own resolver files, as copies. The image "host" has them already."""
+    if request.network != "host" or rootfs.lower == ("/",):
+        return ()
+    found = []
+    for path in ("/etc/hosts", "/etc/resolv.conf"):
+        try:
+            with open(path, "rb") as f:
+                found.append((path, f.read(1 << 20)))
+        except OSError:
+            pass  # a host without the file resolves without it
+    return tuple(found)

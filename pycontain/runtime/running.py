@@ -1,0 +1,250 @@
+"""Starting one container and seeing it to its end: session, look-up, Plan (kept by shape), the C core, the accounts."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal as signals
+import time
+from operator import attrgetter
+
+from .. import _native, parse
+from ..host import probe
+from ..plan import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan, plan
+from ..request import RunRequest
+from ..result import Outcome, Usage
+from .failure import describe
+from .generate import environment, generate, program_args
+from .look import look
+from .session import session_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host import HostFacts
+    from ..spec.runtime import Resources, RuntimeSpec
+    from .look import Resolved
+    from .roots import Roots
+    from .session import Session
+
+__all__ = ["Running", "plan_for", "prepare_spec", "start"]
+
+_BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
+_INIT = os.path.join(_BIN, "pycontain-init")
+_START_DEADLINE_NS = 60_000_000_000
+
+# What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
+_PER_RUN = frozenset(("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts"))
+_shape_of = attrgetter(*(f for f in RunRequest.__dataclass_fields__ if f not in _PER_RUN))
+
+
+class _Shape:
+    """A Plan for ID_TOKEN, and what its session must have ready."""
+
+    __slots__ = ("hosts", "plan", "resources")
+
+    def __init__(self, made: Plan, resources: Resources, hosts: bool) -> None:
+        self.plan = made
+        self.resources = resources
+        self.hosts = hosts
+
+
+_shapes: dict[tuple[object, ...], _Shape] = {}
+_SHAPES_KEPT = 256
+
+
+def prepare_spec(
+    request: RunRequest,
+    roots: Roots,
+    facts: HostFacts,
+    *,
+    console_size: tuple[int, int] = (0, 0),
+    container_id: str = ID_TOKEN,
+) -> RuntimeSpec:
+    """The RuntimeSpec of a request, looked up and checked. Raises InvalidArgument, ImageNotFound, Unsupported."""
+    parse.check(request)
+    found = look(request, data_root=roots.data_root)
+    return _generate(request, found, roots, facts, console_size, container_id)
+
+
+def _generate(
+    request: RunRequest,
+    found: Resolved,
+    roots: Roots,
+    facts: HostFacts,
+    console_size: tuple[int, int],
+    container_id: str,
+) -> RuntimeSpec:
+    short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
+    return generate(
+        request, found, facts, short_id=short, console_size=console_size, cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT,
+    )  # fmt: skip
+
+
+def plan_for(request: RunRequest, roots: Roots, *, container_id: str = "0" * 64) -> Plan:
+    """The Plan that :func:`start` would execute, for an owner that does not exist; nothing is made or started."""
+    facts = probe()
+    spec = prepare_spec(request, roots, facts, container_id=container_id)
+    place = Place(
+        container_id=container_id,
+        directory=f"{roots.data_root}/ephemeral/OWNER/{container_id}",
+        cgroup_parent="/pycontain/OWNER",
+    )
+    return plan(spec, facts, place)
+
+
+def _shaped(request: RunRequest, found: Resolved, session: Session, console_size: tuple[int, int]) -> _Shape:
+    key = (_shape_of(request), tuple(request.mounts), found, session.owner, session.roots, console_size)
+    shape = _shapes.get(key)
+    if shape is None:
+        spec = _generate(request, found, session.roots, session.facts, console_size, ID_TOKEN)
+        place = Place(
+            container_id=ID_TOKEN, directory=f"{session.directory}/{ID_TOKEN}", cgroup_parent=session.cgroup_parent
+        )
+        made = plan(spec, session.facts, place)
+        if len(_shapes) >= _SHAPES_KEPT:
+            _shapes.pop(next(iter(_shapes)))
+        shape = _shapes[key] = _Shape(made, spec.linux.resources, request.network == "none")
+    return shape
+
+
+def start(
+    request: RunRequest,
+    *,
+    roots: Roots,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    console_size: tuple[int, int] = (0, 0),
+    trace: _native.Trace | None = None,
+    fault: _native.Fault | None = None,
+) -> Running:
+    """Starts a container; its program has begun when this returns. The three descriptors stay the caller's.
+
+    Raises: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable, SetupFailed.
+    """
+    begun = time.monotonic_ns()
+    facts = probe()
+    parse.check(request)
+    found = look(request, data_root=roots.data_root)
+    session = session_for(roots, facts)
+    shape = _shaped(request, found, session, console_size)
+    session.ensure_cgroups(shape.resources)
+    template = session.template(found.rootfs, hosts=shape.hosts)
+
+    container_id = os.urandom(32).hex()
+    hostname = request.hostname or ("" if request.uts == "host" else container_id[:12])
+    args = program_args(request, found)
+    env = environment(request, found, hostname)
+    made = shape.plan.with_id(container_id).with_process(
+        ("/sbin/docker-init", "--", *args) if request.init else args, env
+    )
+    who = request.name or container_id[:12]
+    if request.name is not None:
+        session.reserve_name(request.name, container_id)
+    planned = time.monotonic_ns()
+    try:
+        started = _native.start(
+            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd),
+            deadline_ns=planned + _START_DEADLINE_NS, trace=trace, fault=fault,
+        )  # fmt: skip
+    except _native.StartFailure as failure:
+        if request.name is not None:
+            session.release_name(request.name)
+        path = next((e[5:] for e in env if e.startswith("PATH=")), None)
+        raise describe(failure, made, who=who, program=args[0], env_path=path) from None
+    return Running(container_id, request, args, made, session, started, begun, fault)
+
+
+class Running:
+    """A started container. ``pidfd`` becomes readable when it has ended; then poll() or wait() give its Outcome.
+
+    ``tty_fd`` is the pty's master, or -1; it is closed by close(), which the last of poll and wait calls.
+    """
+
+    def __init__(
+        self, container_id: str, request: RunRequest, args: tuple[str, ...], made: Plan, session: Session, started: _native.Started,
+        begun_ns: int, fault: _native.Fault | None,
+    ) -> None:  # fmt: skip
+        self.id = container_id
+        self.name = request.name or container_id[:12]
+        self.request = request
+        self.args = args
+        self.plan = made
+        self.started = started
+        self.pid = started.pid
+        self.pidfd = started.pidfd
+        self.tty_fd = started.tty_fd
+        self.outcome: Outcome | None = None
+        self._session = session
+        self._begun_ns = begun_ns
+        self._fault = fault
+
+    def kill(self, signal: int = 9) -> None:
+        """Sends a signal to the container's first process; nothing happens when it has ended."""
+        if self.outcome is None:
+            try:
+                signals.pidfd_send_signal(self.pidfd, signal)
+            except ProcessLookupError:
+                pass
+
+    def wait(self, timeout_s: float | None = None) -> Outcome | None:
+        """The Outcome; None when it has not ended within ``timeout_s`` seconds."""
+        if self.outcome is None:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            if not poller.poll(None if timeout_s is None else max(0.0, timeout_s * 1000)):
+                return None
+        return self.poll()
+
+    def poll(self) -> Outcome | None:
+        """The Outcome when it has ended, having removed everything; None while it runs."""
+        if self.outcome is not None:
+            return self.outcome
+        ended_ns = time.monotonic_ns()
+        end = _native.reap(self.pidfd, block=False)
+        if end is None:
+            return None
+        raw, _left = _native.finish(self.plan.data, self._fault)  # what could not be removed is swept with the owner
+        if self.request.name is not None:
+            self._session.release_name(self.request.name)
+        self.outcome = self._outcome(end, raw, ended_ns)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        return self.outcome
+
+    def close_tty(self) -> None:
+        if self.tty_fd >= 0:
+            os.close(self.tty_fd)
+            self.tty_fd = -1
+
+    def _outcome(self, end: _native.Exit, raw: _native.RawUsage, ended_ns: int) -> Outcome:
+        s = self.started
+        exited = end.code == _native.CLD_EXITED
+        counted = raw.have & 3
+        usage = Usage(
+            cpu_user_s=(raw.cpu_user_ns if counted else end.user_ns) / 1e9,
+            cpu_system_s=(raw.cpu_system_ns if counted else end.system_ns) / 1e9,
+            memory_peak_bytes=raw.memory_peak_bytes if raw.have & 12 and raw.memory_peak_bytes else None,
+            io_read_bytes=raw.io_read_bytes if raw.have & 48 else None,
+            io_write_bytes=raw.io_write_bytes if raw.have & 48 else None,
+            wall_s=(ended_ns - s.execed_ns) / 1e9,
+        )
+        return Outcome(
+            exit_code=end.status if exited else 128 + end.status,
+            signal=None if exited else end.status,
+            oom_killed=raw.oom_kills > 0,
+            usage=usage,
+            phases={
+                "plan": (s.begun_ns - self._begun_ns) / 1e9,
+                "spawn": (s.execed_ns - s.begun_ns) / 1e9,
+                "run": (ended_ns - s.execed_ns) / 1e9,
+                "reap": (time.monotonic_ns() - ended_ns) / 1e9,
+            },
+        )
+
+    def usage_now(self) -> _native.RawUsage:
+        """Live counters from the cgroups that the Plan's finish section names."""
+        from ..disassemble import decode
+
+        kinds = [(op.x, op.s1) for op in decode(self.plan.data).finish if op.name == "USAGE"]
+        return _native.usage_read(kinds)

@@ -1,0 +1,369 @@
+"""The owner: this process, as the one whose containers die with it.
+
+Everything of its containers lies below two kinds of directory with the owner's name: ``<data root>/ephemeral/<owner>/``
+and, in each hierarchy, the cgroup ``/pycontain/<owner>/``. So one small guardian process, started with the first
+container, can clean up after a kill -9 knowing no container by name; and when the guardian was killed too, the next
+owner sweeps. Who is alive is told by a lock (flock) that the kernel drops with its holder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from _thread import RLock
+
+from .. import _native, limits
+from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from . import template as templates
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host import HostFacts
+    from ..image.rootfs import RootFS
+    from ..spec.runtime import Resources
+    from .roots import Roots
+
+__all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
+
+CGROUP_BASE = "/pycontain"
+_TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
+_GUARDIAN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "pycontain-guardian")
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as f:
+        return f.read().strip()
+
+
+class Session:
+    """What one process shares among its containers on one pair of roots."""
+
+    def __init__(self, roots: Roots, facts: HostFacts) -> None:
+        self.roots = roots
+        self.facts = facts
+        self.owner = f"{os.getpid()}-{os.urandom(6).hex()}"
+        self.directory = f"{roots.data_root}/ephemeral/{self.owner}"
+        self.cgroup_parent = f"{CGROUP_BASE}/{self.owner}"
+        self._lock = RLock()  # starts come from many threads
+        self._cgroups_made: set[str] = set()
+        self._resources_made: set[Resources] = set()
+        self._templates: dict[tuple[object, ...], templates.Template] = {}
+        self._names: set[str] = set()
+        self._guardian = -1
+        self._lock_fd = -1
+        self._alive_fd = -1  # write end of the guardian's pipe
+        self._open()
+
+    # --- begin and end ------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        base = f"{self.roots.data_root}/ephemeral"
+        try:
+            os.makedirs(base, 0o711, exist_ok=True)
+            self._lock_fd = os.open(f"{self.directory}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            os.mkdir(self.directory, 0o711)
+        except OSError as e:
+            number = e.errno or 0
+            self._release()
+            remedy = (
+                "Run as root, or give a --data-root that you may write to"
+                if number in (1, 13, 30)
+                else "See `pycontain doctor`"
+            )
+            raise SetupFailed(
+                f"cannot use the data root {self.roots.data_root}: {e.strerror} ({errno_name(number)}). {remedy}",
+                step="data root",
+                errno=number,
+            ) from None
+        try:
+            self._sweep(base)
+            self._start_guardian()
+        except BaseException:
+            self._remove_all()
+            raise
+
+    def _cgroup_dirs(self, owner: str) -> list[str]:
+        mounts = dict.fromkeys([*(c.mount for c in self.facts.controllers.values()), self.facts.unified])
+        return [f"{mount}{CGROUP_BASE}/{owner}" for mount in mounts if mount]
+
+    def _start_guardian(self) -> None:
+        read_end, self._alive_fd = os.pipe2(os.O_CLOEXEC)
+        argv = [
+            _GUARDIAN,
+            *self._cgroup_dirs(self.owner),
+            "--",
+            self.directory,
+            self._template_dir,
+            f"{self.directory}.lock",
+        ]
+        try:
+            _, self._guardian = _native.spawn_helper(argv, read_end)
+        except OSError as e:
+            raise SetupFailed(
+                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                step="guardian",
+                errno=e.errno or 0,
+            ) from None
+        finally:
+            os.close(read_end)
+
+    @property
+    def _template_dir(self) -> str:
+        return f"{self.roots.run_root}/templates-{self.owner}"
+
+    def _sweep(self, base: str) -> None:
+        """Removes what dead owners left whose guardian was killed as well."""
+        for entry in os.listdir(base):
+            owner = entry.removesuffix(".lock")
+            if owner == self.owner:
+                continue
+            try:
+                fd = os.open(f"{base}/{owner}.lock", os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                fd = -1
+            try:
+                if fd >= 0:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._remove_owner(owner)
+            except OSError:
+                pass  # alive, or another sweeper is at it
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+    def _remove_owner(self, owner: str) -> None:
+        for cgroup in self._cgroup_dirs(owner):
+            _native.remove_cgroup(cgroup)
+            try:
+                os.rmdir(os.path.dirname(cgroup))
+            except OSError:
+                pass  # other owners are in it, or it never was
+        _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}")
+        _native.remove_tree(f"{self.roots.run_root}/templates-{owner}")
+        self._forget_names(owner)
+        _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}.lock")
+
+    def _release(self) -> None:
+        for fd in (self._alive_fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._alive_fd = self._lock_fd = -1
+
+    def _remove_all(self) -> None:
+        for t in self._templates.values():
+            t.close()
+        self._templates.clear()
+        for name in list(self._names):
+            self.release_name(name)
+        self._remove_owner(self.owner)
+        self._release()
+        if self._guardian >= 0:  # it sees the pipe close, finds nothing and ends
+            _native.reap(self._guardian, block=True)
+            os.close(self._guardian)
+            self._guardian = -1
+
+    def close(self) -> None:
+        """Kills and removes everything of this owner."""
+        self._remove_all()
+
+    def disown(self) -> None:
+        """In a forked child: closes the copies of descriptors, touches nothing else."""
+        for t in self._templates.values():
+            t.close()
+        self._templates.clear()
+        if self._guardian >= 0:
+            os.close(self._guardian)
+            self._guardian = -1
+        self._release()
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def reserve_name(self, name: str, container_id: str) -> None:
+        """Raises Conflict when a living container has the name. The reservation is a lock that dies with us."""
+        directory = f"{self.roots.run_root}/names"
+        os.makedirs(directory, 0o755, exist_ok=True)
+        path = f"{directory}/{name}"
+        target = f"{self.owner}/{container_id}"
+        for _ in range(8):
+            try:
+                os.symlink(target, path)
+                self._names.add(name)
+                return
+            except FileExistsError:
+                pass
+            try:
+                holder, _, held_id = os.readlink(path).partition("/")
+            except FileNotFoundError:
+                continue
+            if self._alive(holder):
+                raise Conflict(
+                    f"the name {name!r} is already in use by container {held_id[:12]}. Stop that container, or choose another name"
+                )
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+        raise Conflict(f"the name {name!r} is being taken by others at this moment: try again")
+
+    def _forget_names(self, owner: str) -> None:
+        directory = f"{self.roots.run_root}/names"
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            try:
+                if os.readlink(f"{directory}/{name}").startswith(owner + "/"):
+                    os.unlink(f"{directory}/{name}")
+            except OSError:
+                pass  # released meanwhile
+
+    def _alive(self, owner: str) -> bool:
+        if owner == self.owner:
+            return True
+        try:
+            fd = os.open(f"{self.roots.data_root}/ephemeral/{owner}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def release_name(self, name: str) -> None:
+        self._names.discard(name)
+        try:
+            os.unlink(f"{self.roots.run_root}/names/{name}")
+        except FileNotFoundError:
+            pass
+
+    # --- cgroups --------------------------------------------------------------------------------------------------
+
+    def ensure_cgroups(self, resources: Resources) -> None:
+        """Makes the owner's part of each hierarchy that a container with ``resources`` is in. Raises Unsupported."""
+        if resources in self._resources_made:
+            return
+        with self._lock:
+            self._make_cgroups(resources)
+
+    def _make_cgroups(self, resources: Resources) -> None:
+        for group in limits.cgroups(resources, self.facts):
+            try:
+                self._ensure_cgroup(group)
+                if group.shared:
+                    self._ensure_devices(group, resources)
+            except OSError as e:
+                what = ", ".join(group.controllers) or "cgroup v2"
+                raise Unsupported(
+                    f"cannot make a cgroup for {what} below {group.mount}{CGROUP_BASE}: {e.strerror} ({errno_name(e.errno or 0)}). "
+                    "Run as root on a host whose cgroup hierarchies are writable; `pycontain doctor` shows them"
+                ) from None
+        self._resources_made.add(resources)
+
+    def _ensure_cgroup(self, group: limits.Cgroup) -> None:
+        parent = group.mount + CGROUP_BASE
+        own = group.mount + self.cgroup_parent
+        for attempt in range(16):
+            try:
+                os.makedirs(own, 0o755, exist_ok=True)
+                break
+            except FileNotFoundError:  # another owner has just removed the empty parent
+                if attempt == 15:
+                    raise
+        if group.mount in self._cgroups_made and group.version == 1:
+            return
+        if group.version == 2:
+            wanted = [c for c in group.controllers if c in _read(f"{group.mount}/cgroup.controllers").split()]
+            for level in (group.mount, parent, own):
+                enabled = _read(f"{level}/cgroup.subtree_control").split()
+                missing = [c for c in wanted if c not in enabled]
+                if missing:
+                    _write(f"{level}/cgroup.subtree_control", " ".join("+" + c for c in missing))
+        elif "cpuset" in group.controllers:
+            for level in (parent, own):
+                _write(f"{level}/cpuset.cpus", self.facts.cpuset_cpus)
+                _write(f"{level}/cpuset.mems", self.facts.cpuset_mems)
+        self._cgroups_made.add(group.mount)
+
+    def _ensure_devices(self, group: limits.Cgroup, resources: Resources) -> None:
+        path = limits.path_of(group, self.cgroup_parent, "")
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            return
+        for file, value in limits.device_writes(resources.devices):
+            _write(f"{path}/{file}", value)
+
+    # --- templates ------------------------------------------------------------------------------------------------
+
+    def template(self, rootfs: RootFS, *, hosts: bool) -> templates.Template:
+        """The template for this image, built at its first use."""
+        lower = rootfs.lower[0] if rootfs.hidden_dirs or rootfs.hidden_files else rootfs.lower[-1]
+        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, hosts)
+        found = self._templates.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            return self._templates.get(key) or self._build_template(key, rootfs, lower, hosts)
+
+    def _build_template(self, key: tuple[object, ...], rootfs: RootFS, lower: str, hosts: bool) -> templates.Template:
+        if len(self._templates) >= _TEMPLATES_KEPT:
+            # not closed here: another thread may be starting a container with it; its fds end with the last user
+            self._templates.pop(next(iter(self._templates)))
+        made = self._templates[key] = templates.build(
+            self.facts, lower=lower, hidden_dirs=rootfs.hidden_dirs, hidden_files=rootfs.hidden_files, hosts=hosts,
+            fallback_dir=f"{self._template_dir}/{os.urandom(6).hex()}",
+        )  # fmt: skip
+        return made
+
+
+_sessions: dict[Roots, Session] = {}
+_sessions_lock = RLock()
+
+
+def _after_fork_in_child() -> None:
+    """A forked child owns nothing of its parent's: it drops its copies of the descriptors, above all the guardian's pipe
+    and the lock, which would make a dead parent look alive."""
+    global _sessions_lock
+    _sessions_lock = RLock()  # the parent's may have been held by another thread
+    for session in _sessions.values():
+        session.disown()
+    _sessions.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def session_for(roots: Roots, facts: HostFacts) -> Session:
+    """This process's session on ``roots``, opened at the first call; a forked child gets its own."""
+    found = _sessions.get(roots)
+    if found is not None:
+        return found
+    with _sessions_lock:
+        found = _sessions.get(roots)
+        if found is None:
+            import atexit
+
+            atexit.unregister(close_all)
+            atexit.register(close_all)
+            found = _sessions[roots] = Session(roots, facts)
+        return found
+
+
+def close_all() -> None:
+    """Ends every session of this process; the next start opens a new one."""
+    while _sessions:
+        _, session = _sessions.popitem()
+        session.close()
