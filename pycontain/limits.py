@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from .errors import Unsupported
+from .errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def _memory(r: Resources, facts: HostFacts, version: int) -> list[tuple[str, str
         if m.reservation is not None:
             writes.append(("memory.low", _number(m.reservation)))
         if m.swap is not None:
-            only_swap = -1 if m.swap < 0 else m.swap - (m.limit or 0)
+            only_swap = -1 if m.swap < 0 else m.swap - max(m.limit or 0, 0)
+            if m.swap >= 0 and only_swap < 0:
+                raise InvalidArgument(
+                    f"linux.resources.memory.swap: memory and swap together ({m.swap}) must be at least the memory limit ({m.limit})"
+                )
             writes.append(("memory.swap.max", _number(only_swap)))
         return writes
     if m.limit is not None:
@@ -87,7 +91,7 @@ def _memory(r: Resources, facts: HostFacts, version: int) -> list[tuple[str, str
 
 def _cpu_weight(shares: int) -> int:
     # the conversion that runc, crun and systemd agreed on: [2, 262144] -> [1, 10000]
-    return 1 + (shares - 2) * 9999 // 262142
+    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
 def _cpu(r: Resources, version: int) -> list[tuple[str, str]]:
@@ -180,8 +184,14 @@ def cgroups(r: Resources, facts: HostFacts) -> tuple[Cgroup, ...]:
     by_mount: dict[str, list[str]] = {}
     for name in wanted:
         by_mount.setdefault(facts.controllers[name].mount, []).append(name)
-    if facts.pure_v2:  # even without one wanted controller: a place to count CPU time, to kill and to freeze
+    if facts.pure_v2 or (facts.unified and r.devices and "devices" not in facts.controllers):
+        # even without one wanted controller: a place for the device program, to count CPU time, to kill and to freeze
         by_mount.setdefault(facts.unified, [])
+    devices = facts.controllers.get("devices")
+    if devices is not None and r.devices and devices.mount in by_mount:  # mounted together with one that is limited
+        wanted["devices"] = list(device_writes(r.devices))
+        by_mount[devices.mount].append("devices")
+        devices = None
     made = []
     for mount, names in sorted(by_mount.items()):
         version = 2 if mount == facts.unified else 1
@@ -199,15 +209,13 @@ def cgroups(r: Resources, facts: HostFacts) -> tuple[Cgroup, ...]:
                 writes=tuple(w for n in sorted(names) for w in wanted[n]), device_program=program,
             )
         )  # fmt: skip
-    devices = facts.controllers.get("devices")
     if devices is not None and r.devices:
-        made.append(
-            Cgroup(
-                controllers=("devices",), version=1, mount=devices.mount, shared=True, name=device_group_name(r.devices)
-            )
+        name = device_group_name(r.devices)
+        made.append(Cgroup(controllers=("devices",), version=1, mount=devices.mount, shared=True, name=name))
+    elif r.devices and "devices" not in facts.controllers and not facts.unified:
+        raise _missing(
+            "devices", "devices", facts, "Mount cgroup v2 or the devices hierarchy, or run with --privileged"
         )
-    elif r.devices and not facts.pure_v2:
-        raise _missing("devices", "devices", facts, "Mount the devices hierarchy, or run with --privileged")
     return tuple(made)
 
 
@@ -222,9 +230,13 @@ def device_writes(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, str], ...]:
 
     out = []
     for rule in rules:
-        everything = rule.type == "a" or (rule.type == "a" and rule.major is None)
-        value = "a" if everything else f"{rule.type} {star(rule.major)}:{star(rule.minor)} {rule.access}"
-        out.append(("devices.allow" if rule.allow else "devices.deny", value))
+        file = "devices.allow" if rule.allow else "devices.deny"
+        if rule.type == "a" and rule.major is None and rule.minor is None and set(rule.access) == set("rwm"):
+            out.append((file, "a"))
+            continue
+        # the kernel ignores numbers and access after "a": say it for both kinds
+        for kind in ("b", "c") if rule.type == "a" else (rule.type,):
+            out.append((file, f"{kind} {star(rule.major)}:{star(rule.minor)} {rule.access}"))
     return tuple(out)
 
 
@@ -232,12 +244,13 @@ def device_group_name(rules: tuple[DeviceRule, ...]) -> str:
     """Equal rules, equal name: a device cgroup accounts nothing, so containers with the same rules share one."""
     from zlib import crc32
 
-    text = ";".join(f"{f}={v}" for f, v in device_writes(rules))
-    return f"devices-{crc32(text.encode()):08x}-{len(text)}"
+    text = ";".join(f"{f}={v}" for f, v in device_writes(rules)).encode()
+    # 64 bits against accidents; only this process's own rules meet here, so nobody gains by a collision of his making
+    return f"devices-{crc32(text):08x}{crc32(text[::-1]):08x}-{len(text)}"
 
 
 _INSN = struct.Struct("<BBhi")
-_LDXW, _AND, _RSH, _MOV, _MOVR, _JNE, _EXIT = 0x61, 0x54, 0x74, 0xB4, 0xBC, 0x56, 0x95
+_LDXW, _AND, _RSH, _MOV, _MOVR, _JNE, _JEQ, _EXIT = 0x61, 0x54, 0x74, 0xB4, 0xBC, 0x56, 0x16, 0x95
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _BPF_DEV = {"b": 1, "c": 2}
 
@@ -255,25 +268,29 @@ def device_program(rules: tuple[DeviceRule, ...]) -> bytes:
         insn(_LDXW, 2, 1, 0), insn(_MOVR, 3, 2), insn(_AND, 2, imm=0xFFFF), insn(_RSH, 3, imm=16),
         insn(_LDXW, 4, 1, 4), insn(_LDXW, 5, 1, 8),
     ]  # fmt: skip
+    decided = False
     for rule in reversed(rules):
-        # (op, dst, imm): each a test that skips this rule when it does not hold
-        tests: list[tuple[int, int]] = []
+        tests: list[tuple[int, int]] = []  # (register, value): each skips this rule when it does not hold
         if rule.type in _BPF_DEV:
             tests.append((2, _BPF_DEV[rule.type]))
-        wanted = sum(_ACCESS[a] for a in set(rule.access))
-        body: list[bytes] = []
         if rule.major is not None:
             tests.append((4, rule.major))
         if rule.minor is not None:
             tests.append((5, rule.minor))
-        if wanted != 7:
-            # r6 = access & ~wanted: anything asked beyond the rule does not match an allow
-            body = [insn(_MOVR, 6, 3), insn(_AND, 6, imm=~wanted), b"", insn(_MOV, 0, imm=int(rule.allow)), insn(_EXIT)]
-            body[2] = insn(_JNE, 6, off=2, imm=0)
-        else:
-            body = [insn(_MOV, 0, imm=int(rule.allow)), insn(_EXIT)]
+        body: list[bytes] = []
+        wanted = sum(_ACCESS[a] for a in set(rule.access))
+        if wanted != 7 and rule.allow:  # r6 = access & ~wanted: an allow must cover all that is asked
+            body = [insn(_MOVR, 6, 3), insn(_AND, 6, imm=~wanted), insn(_JNE, 6, off=2, imm=0)]
+        elif wanted != 7:  # r6 = access & wanted: a denial hits when it covers a part
+            body = [insn(_MOVR, 6, 3), insn(_AND, 6, imm=wanted), insn(_JEQ, 6, off=2, imm=0)]
+        body += [insn(_MOV, 0, imm=int(rule.allow)), insn(_EXIT)]
         total = len(tests) + len(body)
-        code += [insn(_JNE, reg, off=total - i - 1, imm=value) for i, (reg, value) in enumerate(tests)]
+        code += [insn(_JNE, register, off=total - i - 1, imm=value) for i, (register, value) in enumerate(tests)]
         code += body
+        if not tests and wanted == 7:  # matches everything: what follows could not be reached, and the verifier minds
+            decided = True
+            break
+    if decided:
+        return b"".join(code)
     code += [insn(_MOV, 0, imm=0), insn(_EXIT)]
     return b"".join(code)

@@ -30,6 +30,7 @@ from .ops import (
     mount_attributes,
     parse_mount_options,
 )
+from .spec.runtime import BlockIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,8 +191,9 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
 
     Raises: InvalidArgument when the document contradicts itself; Unsupported when this host cannot do what it asks.
     """
+    _check(spec, facts)
     b = _Builder()
-    namespaces = {n.type: n.path for n in spec.linux.namespaces}
+    namespaces = {n.type for n in spec.linux.namespaces}
     root_slot = _prepare_root(b, spec, facts, place)
     tree_slots = _prepare_binds(b, spec)
     joins, cgroup_slot = _cgroups(b, spec, facts, place)
@@ -227,13 +229,33 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     return b.build(flags=flags, clone_flags=clone_flags, cgroup_slot=cgroup_slot, args=args, env=spec.process.env)
 
 
+def _check(spec: RuntimeSpec, facts: HostFacts) -> None:
+    if facts.kernel < (5, 12):
+        raise Unsupported(
+            f"pycontain needs Linux 5.12 or later (mount_setattr, close_range); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
+        )
+    for i, n in enumerate(spec.linux.namespaces):
+        if n.type not in CLONE_NS or n.type == "into_cgroup":
+            raise InvalidArgument(f"linux.namespaces[{i}].type: unknown namespace {n.type!r}")
+        if n.path:
+            raise Unsupported(f"linux.namespaces[{i}].path: joining a namespace by its path is not supported yet")
+    if not any(n.type == "mount" for n in spec.linux.namespaces):
+        raise InvalidArgument("linux.namespaces: a container with a root of its own needs a mount namespace")
+    targets = [m.destination for m in spec.mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidArgument(f"mounts: {target} is the destination of two mounts")
+
+
 def _prepare_root(b: _Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
     if not spec.root.layers:
         raise InvalidArgument("root.layers: expected at least one lower directory, found none")
     for part in ("", "/upper", "/work"):
         b.add(P, Op.DIR_MAKE, s1=place.directory + part, x=0o755 if part == "/upper" else 0o700)
     flags = (F_LAYER_FDS if facts.overlay_layer_fds else 0) | (F_LAYER_PLUS if facts.overlay_layer_plus else 0)
-    if place.disposable:
+    # A throw-away upper layer is never synced. But fsync is how a program's own writes reach a limited disk: with a
+    # limit on block I/O it has to mean what it says, or the limit would seem not to hold.
+    if place.disposable and spec.linux.resources.block_io == BlockIO():
         flags |= F_VOLATILE
     layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
     if not facts.overlay_layer_plus and len(layers) > 13:

@@ -134,11 +134,10 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts) -> list[MountPoint]:
     mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
         mounts.append(MountPoint(destination="/sys/fs/cgroup", type="cgroup2", options=(*_SAFE, "relatime", *writable)))
+    # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not
+    mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
     if request.ipc == "host":
-        for path in ("/dev/mqueue", "/dev/shm"):
-            mounts.append(MountPoint(destination=path, type="bind", source=path, options=("rbind",)))
-    else:
-        mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
+        mounts.append(MountPoint(destination="/dev/shm", type="bind", source="/dev/shm", options=("rbind",)))
     if request.ipc == "private":
         size = request.shm_size_bytes or _DEFAULT_SHM
         mounts.append(MountPoint(destination="/dev/shm", type="tmpfs", options=(*_SAFE, "mode=1777", f"size={size}")))

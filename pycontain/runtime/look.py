@@ -43,8 +43,10 @@ class Resolved:
     host_files: tuple[tuple[str, bytes], ...] = ()
 
 
-def look(request: RunRequest, *, data_root: str) -> Resolved:
-    """Raises InvalidArgument, ImageNotFound, Unsupported: in one line, naming the option."""
+def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolved:
+    """``create``: make the missing sources of -v, as Docker does; not when only a Plan is wanted.
+
+    Raises InvalidArgument, ImageNotFound, Unsupported: in one line, naming the option."""
     rootfs = resolve(request.image, data_root=data_root)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)
@@ -54,7 +56,7 @@ def look(request: RunRequest, *, data_root: str) -> Resolved:
         gid=user.gid,
         additional_gids=user.additional_gids,
         home=user.home,
-        binds=_binds(request) if request.mounts else (),
+        binds=_binds(request, create) if request.mounts else (),
         devices=nodes,
         device_rules=rules,
         rates=tuple(
@@ -80,7 +82,7 @@ def _user(request: RunRequest, rootfs: RootFS) -> ResolvedUser:
     return resolve_user(spec, passwd, group, request.group_add)
 
 
-def _binds(request: RunRequest) -> tuple[tuple[str, bool], ...]:
+def _binds(request: RunRequest, create: bool) -> tuple[tuple[str, bool], ...]:
     found = []
     for m in request.mounts:
         if m.type != "bind":
@@ -94,6 +96,9 @@ def _binds(request: RunRequest) -> tuple[tuple[str, bool], ...]:
                     f"bind {source} on {m.target}: no such file or directory on this host (ENOENT). "
                     "Create it first; -v creates a missing directory by itself"
                 ) from None
+            if not create:
+                found.append((source, False))
+                continue
             try:
                 os.makedirs(source, 0o755, exist_ok=True)
                 info = os.stat(source)

@@ -62,7 +62,7 @@ def prepare_spec(
 ) -> RuntimeSpec:
     """The RuntimeSpec of a request, looked up and checked. Raises InvalidArgument, ImageNotFound, Unsupported."""
     parse.check(request)
-    found = look(request, data_root=roots.data_root)
+    found = look(request, data_root=roots.data_root, create=False)
     return _generate(request, found, roots, facts, console_size, container_id)
 
 
