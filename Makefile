@@ -1,0 +1,79 @@
+# pycontain: everything starts here. `make demo` and `make test` do all their own set-up; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+STAMP := $(VENV)/.built
+C_SOURCES := $(wildcard src/c/*.c src/c/*.h src/c/*.txt) setup.py build_ffi.py pyproject.toml pycontain/_version.py
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-unit test-kernel test-vm test-clients test-c lint types format fuzz cross bench wheel clean system peers
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+system: ## system packages for building (root), or what to ask root for
+	@tests/peers/system.sh
+
+$(VENV)/.created: pyproject.toml
+	@tests/peers/system.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.16" wheel
+	@touch $@
+
+$(STAMP): $(VENV)/.created $(C_SOURCES)
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps --config-settings editable_mode=compat -e . 2>&1 | grep -v -e BuildBackendWarning -e '^ *[!*]' -e "'compat' editable" -e 'in future versions' -e 'Please adapt' -e 'lenient. modes' -e '^ *See https' -e 'mode = _Edit' -e '^ *$$' -e 'warn(importable)' || true
+	@$(BIN)/pycontain --version
+	@touch $@
+
+build: $(STAMP) ## .venv/bin/pycontain, ready to use
+
+demo: build ## run a first container and see what happened, and how long the start took
+	@$(BIN)/python -m bench.demo
+
+$(VENV)/.tools: $(STAMP)
+	$(BIN)/python -m pip install -q -e ".[test,fast,bench]" --no-build-isolation --config-settings editable_mode=compat 2>&1 | grep -i error || true
+	@$(BIN)/python -c "import pytest, mypy, hypothesis, isal"
+	@touch $@
+
+peers:
+	@tests/peers/install.sh
+
+test: $(VENV)/.tools peers lint types test-c fuzz cross ## everything: lint, types, C, unit, kernel, VM, other people's clients
+	$(PYTEST) tests
+
+test-unit: $(VENV)/.tools ## the quick loop: no root, no network, seconds
+	$(PYTEST) -q tests/unit
+
+test-kernel: $(VENV)/.tools peers ## namespaces, cgroups, mounts (root)
+	$(PYTEST) tests/kernel
+
+test-vm: $(VENV)/.tools peers ## the cgroup v2 virtual machine (QEMU)
+	$(PYTEST) tests/vm
+
+test-clients: $(VENV)/.tools peers ## the command line and images made by other tools (root)
+	$(PYTEST) tests/clients
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	shellcheck tests/peers/*.sh .ci/run
+
+types: $(VENV)/.tools
+	$(BIN)/mypy
+
+format: $(VENV)/.tools ## ruff format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.tools peers ## the start-up benchmark: table, JSON and plot in bench/out
+	$(BIN)/python -m bench.startup --check
+
+wheel: $(VENV)/.created ## one abi3 wheel in dist/
+	$(BIN)/python -m pip install -q build
+	$(BIN)/python -m build --wheel
+
+clean: ## what was built
+	rm -rf build dist *.egg-info pycontain/bin pycontain/_ffi.abi3.so pycontain/_ffi.c $(STAMP) $(VENV)/.tools
