@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+
+from .record import factory, record
 
 __all__ = ["Controller", "HostFacts", "cgroup_controllers", "probe"]
 
@@ -28,7 +29,7 @@ V1_CONTROLLERS = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Controller:
     """Where one cgroup controller lives: hierarchy version 1 or 2, and the directory where it is mounted."""
 
@@ -36,14 +37,14 @@ class Controller:
     mount: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class HostFacts:
     """``controllers``: by v1 name, and ``io`` for v2's block I/O. ``unified``: the cgroup v2 mount, or "" when there is
     none. ``capabilities``: the effective set of this process as a bit mask."""
 
     kernel: tuple[int, int] = (0, 0)
     machine: str = "x86_64"
-    controllers: dict[str, Controller] = field(default_factory=dict)
+    controllers: dict[str, Controller] = factory(default_factory=dict)
     unified: str = ""
     capabilities: int = 0
     last_cap: int = 40

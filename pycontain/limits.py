@@ -7,9 +7,9 @@ Spec: opencontainers/runtime-spec config-linux.md, "Control groups"; kernel Docu
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from .errors import InvalidArgument, Unsupported
+from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["Cgroup", "cgroups", "device_group_name", "device_program", "device_w
 USAGE_CPU_V1, USAGE_CPU_V2, USAGE_MEMORY_V1, USAGE_MEMORY_V2, USAGE_IO_V1, USAGE_IO_V2 = range(6)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Cgroup:
     """One cgroup to be in. ``shared``: made beforehand, named ``name``, for it keeps nothing of a single container."""
 

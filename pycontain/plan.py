@@ -9,7 +9,6 @@ Spec: opencontainers/runtime-spec config.md, config-linux.md (field names in :mo
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from . import capabilities, limits
 from .errors import InvalidArgument, Unsupported
@@ -30,6 +29,7 @@ from .ops import (
     mount_attributes,
     parse_mount_options,
 )
+from .record import record
 from .spec.runtime import BlockIO
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ _MS_PRIVATE = 1 << 18
 _MS_SLAVE = 1 << 19
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Place:
     """Where this container's things live. ``directory``: its own, made and removed by the Plan; ``cgroup_parent``:
     below each hierarchy's mount, existing; ``disposable``: the upper layer is thrown away (no sync at the end)."""
@@ -93,7 +93,7 @@ class Place:
     gated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """The bytes, and where the process's strings begin, so that argv and env can be exchanged cheaply."""
 
@@ -110,12 +110,16 @@ class Plan:
         head[2] = self.process_off + len(block)
         head[11] = head[2] - strings_off
         head[12:16] = argv_off, len(args), argv_off + argv_len, len(env)
-        return Plan(HEADER.pack(*head) + self.data[HEADER.size : self.process_off] + block, self.process_off)
+        return Plan(
+            data=HEADER.pack(*head) + self.data[HEADER.size : self.process_off] + block, process_off=self.process_off
+        )
 
     def with_id(self, container_id: str) -> Plan:
         """A Plan made for ID_TOKEN, for the container ``container_id`` (64 hexadecimal digits)."""
         data = self.data.replace(ID_TOKEN.encode(), container_id.encode())
-        return Plan(data.replace(SHORT_ID_TOKEN.encode(), container_id[:12].encode()), self.process_off)
+        return Plan(
+            data=data.replace(SHORT_ID_TOKEN.encode(), container_id[:12].encode()), process_off=self.process_off
+        )
 
 
 def _strings(items: tuple[str, ...]) -> bytes:
@@ -179,7 +183,7 @@ class _Builder:
             MAGIC, VERSION, strings_off + len(self.table), flags, clone_flags, len(GIVEN), self.n_slots,
             *(len(s) for s in self.sections), strings_off, len(self.table), 0, 0, 0, 0, cgroup_slot,
         )  # fmt: skip
-        empty = Plan(head + ops + bytes(self.table), strings_off + len(self.table))
+        empty = Plan(data=head + ops + bytes(self.table), process_off=strings_off + len(self.table))
         return empty.with_process(args, env)
 
 

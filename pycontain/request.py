@@ -5,12 +5,12 @@ Nothing here looks at the host; :mod:`pycontain.runtime.generate` turns a reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from .record import record
 
 __all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Mount:
     """One mount. ``type`` is ``bind`` or ``tmpfs``; ``options`` are OCI mount options beside what the fields say."""
 
@@ -24,7 +24,7 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Ulimit:
     """``name`` as in ``ulimit`` lists ("nofile"); -1 is unlimited."""
 
@@ -33,7 +33,7 @@ class Ulimit:
     hard: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Device:
     """A host device node made available inside; ``access`` is a subset of "rwm"."""
 
@@ -42,7 +42,7 @@ class Device:
     access: str = "rwm"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class DeviceRate:
     """A block I/O limit: ``rate`` in bytes or operations a second on the device node (or file's device) ``path``."""
 
@@ -50,7 +50,7 @@ class DeviceRate:
     rate: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class RunRequest:
     """Everything ``pycontain run`` can ask. ``None`` means unset: the image's or Docker's default applies.
 
@@ -103,4 +103,4 @@ class RunRequest:
     sysctls: tuple[tuple[str, str], ...] = ()
     oom_score_adj: int | None = None
     stop_signal: str | None = None
-    annotations: tuple[tuple[str, str], ...] = field(default=())
+    annotations: tuple[tuple[str, str], ...] = ()

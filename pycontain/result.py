@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from .record import factory, record
 
 __all__ = ["CompletedContainer", "Outcome", "Usage"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Usage:
     """What the container used, all its processes together, from its cgroups' own counters.
 
@@ -27,7 +27,7 @@ class Usage:
         return self.cpu_user_s + self.cpu_system_s
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Outcome:
     """How a container ended. ``exit_code`` is 128 + n after signal n, as in a shell; ``signal`` is n, else None."""
 
@@ -35,10 +35,10 @@ class Outcome:
     signal: int | None = None
     oom_killed: bool = False
     usage: Usage = Usage()
-    phases: dict[str, float] = field(default_factory=dict)  # seconds: plan, spawn, run, reap
+    phases: dict[str, float] = factory(default_factory=dict)  # seconds: plan, spawn, run, reap
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class CompletedContainer:
     """The result of :func:`pycontain.run`, shaped like :class:`subprocess.CompletedProcess`.
 
@@ -55,7 +55,7 @@ class CompletedContainer:
     stdout: bytes | str | None = None
     stderr: bytes | str | None = None
     usage: Usage = Usage()
-    phases: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, float] = factory(default_factory=dict)
 
     @property
     def returncode(self) -> int:

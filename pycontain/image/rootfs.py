@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..record import record
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_PATH", "ImageConfig", "RootFS"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ImageConfig:
     """The part of the OCI image configuration that shapes a process (image-spec config.md, "Properties", `config`)."""
 
@@ -28,7 +28,7 @@ DEFAULT_CONFIG = ImageConfig(env=("PATH=" + DEFAULT_PATH,), cmd=("/bin/sh",), wo
 """Of what has no configuration of its own: a directory, and the built-in image ``host``."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class RootFS:
     """``lower`` are absolute directories, topmost first, ready to be overlay lower directories.
 

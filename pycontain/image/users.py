@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ..errors import InvalidArgument, errno_name
+from ..record import record
 
 __all__ = ["ResolvedUser", "is_opaque", "read_file_in_layers", "resolve_user"]
 
@@ -21,7 +21,7 @@ _MEMO_ENTRIES = 64
 _memo: dict[tuple[int, int, int, int, int], bytes] = {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ResolvedUser:
     """Ids as the container sees them. ``name`` is "" and ``home`` is "/" when no passwd entry matched."""
 

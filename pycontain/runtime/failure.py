@@ -142,6 +142,8 @@ def _child(op: _Failed, failure: StartFailure) -> str:
             _ELOOP: "a symbolic link is in the way, which an image may not have there",
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
         }
+        if op.name == "MOUNT_TREE":
+            hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
     if op.name == "RLIMIT" and number == _EPERM:
         return (

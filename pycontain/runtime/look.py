@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from ..errors import InvalidArgument, errno_name
 from ..image.resolve import resolve
 from ..image.rootfs import RootFS
 from ..image.users import read_file_in_layers, resolve_user
+from ..record import record
 from ..spec.runtime import DeviceNode, DeviceRule, ThrottleDevice
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ __all__ = ["Resolved", "look"]
 _FILE_LIMIT = 4 << 20  # bytes of an image's passwd or group
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Resolved:
     """Answers from the host. ``binds``: for each bind mount (absolute source, whether it is a file)."""
 

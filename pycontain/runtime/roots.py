@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from ..errors import InvalidArgument
+from ..record import record
 
 __all__ = ["Roots", "default_roots"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Roots:
     """Absolute directories, made when first needed."""
 

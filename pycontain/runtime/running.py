@@ -34,7 +34,7 @@ _START_DEADLINE_NS = 60_000_000_000
 
 # What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
 _PER_RUN = frozenset(("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts"))
-_shape_of = attrgetter(*(f for f in RunRequest.__dataclass_fields__ if f not in _PER_RUN))
+_shape_of = attrgetter(*(f for f in RunRequest.__dict__["__slots__"] if f not in _PER_RUN))
 
 
 class _Shape:

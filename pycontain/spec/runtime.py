@@ -7,7 +7,7 @@ a field that would be ignored is worse than one that is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..record import record
 
 __all__ = [
     "BlockIO",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class User:
     uid: int = 0
     gid: int = 0
@@ -37,7 +37,7 @@ class User:
     umask: int = 0o022
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Capabilities:
     """Each a set of names ("CAP_CHOWN"). Spec: config.md, "Linux Process", `capabilities`."""
 
@@ -48,14 +48,14 @@ class Capabilities:
     ambient: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Rlimit:
     type: str  # "RLIMIT_NOFILE"
     soft: int
     hard: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Process:
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Process:
     oom_score_adj: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Root:
     """``layers`` (ours, not the specification's): overlay lower directories, topmost first; ``@top`` is the template
     layer. ``path`` is for a root without an overlay."""
@@ -79,7 +79,7 @@ class Root:
     layers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class MountPoint:
     """Spec: config.md, "Mounts". ``source_is_file`` spares the planner a look at the host."""
 
@@ -90,13 +90,13 @@ class MountPoint:
     source_is_file: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Namespace:
     type: str  # pid network mount ipc uts user cgroup time
     path: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class DeviceNode:
     path: str
     type: str  # c b p
@@ -107,7 +107,7 @@ class DeviceNode:
     gid: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class DeviceRule:
     allow: bool
     type: str = "a"  # a c b
@@ -116,7 +116,7 @@ class DeviceRule:
     access: str = "rwm"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Memory:
     """Bytes; -1 is unlimited. ``swap`` is memory and swap together, as in the specification."""
 
@@ -125,7 +125,7 @@ class Memory:
     swap: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class CPU:
     shares: int | None = None
     quota: int | None = None  # microseconds in each period
@@ -134,14 +134,14 @@ class CPU:
     mems: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ThrottleDevice:
     major: int
     minor: int
     rate: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class BlockIO:
     weight: int | None = None
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
@@ -150,7 +150,7 @@ class BlockIO:
     throttle_write_iops_device: tuple[ThrottleDevice, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Resources:
     memory: Memory = Memory()
     cpu: CPU = CPU()
@@ -159,7 +159,7 @@ class Resources:
     devices: tuple[DeviceRule, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Linux:
     namespaces: tuple[Namespace, ...] = ()
     devices: tuple[DeviceNode, ...] = ()
@@ -172,7 +172,7 @@ class Linux:
     seccomp_flags: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class RuntimeSpec:
     process: Process
     root: Root

@@ -1,0 +1,99 @@
+"""``pycontain``: finds the command, loads its module only, and turns what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from .. import parse
+from ..errors import InvalidArgument, PycontainError
+from .arguments import Command, Option, parser_of, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+__all__ = ["COMMANDS", "TOP", "console", "main"]
+
+_SIGINT, _SIGPIPE = 2, 13
+
+# command -> (module, one line of help)
+COMMANDS = {
+    "run": ("run", "run a program in a new container"),
+    "import": ("import_", "make an image of a tar of a root file system"),
+    "doctor": ("doctor", "say what this host can do, and what is missing"),
+    "version": ("version", "print the version"),
+    "help": ("", "print the help of a command"),
+}
+
+TOP = Command(
+    "pycontain",
+    "[--data-root DIR] [--run-root DIR] COMMAND [ARGUMENT...]",
+    "A container engine. `pycontain help COMMAND` has the options of a command.",
+    (
+        Option("--data-root", "DIR", "images and layers ($PYCONTAIN_DATA_ROOT, or /var/lib/pycontain)"),
+        Option("--run-root", "DIR", "what does not outlive a boot ($PYCONTAIN_RUN_ROOT, or /run/pycontain)"),
+        Option("-h --help", "", "print this"),
+        Option("-v --version", "", "print the version"),
+    ),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs a command line (without the program's name): the exit code. Raises PycontainError."""
+    if any(word == "--help" or word == "-h" for word in argv[:1]) or not argv:
+        sys.stdout.write(_help())
+        return 0
+    values, words = read(TOP, argv)
+    if values.version:
+        words = ["version"]
+    if not words:
+        raise InvalidArgument(f"a command is missing: write {', '.join(COMMANDS)}, as in `pycontain run host sh`")
+    name, *rest = words
+    if name == "help":
+        if not rest:
+            sys.stdout.write(_help())
+            return 0
+        name, rest = rest[0], ["--help"]
+    if name not in COMMANDS or not COMMANDS[name][0]:
+        hint = parse.nearest(name, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
+        raise InvalidArgument(f"unknown command {parse.quote(name)}{hint}")
+    from ..runtime.roots import Roots, default_roots
+
+    usual = default_roots()
+    roots = Roots(
+        data_root=os.path.abspath(values.data_root or usual.data_root),
+        run_root=os.path.abspath(values.run_root or usual.run_root),
+    )
+    return int(import_module(f".{COMMANDS[name][0]}", __package__).main(rest, roots))
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()]
+    return parser_of(TOP).format_help() + "\ncommands:\n" + "\n".join(lines) + "\n"
+
+
+def console() -> NoReturn:
+    """The entry point of the ``pycontain`` program."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except PycontainError as error:
+        code = _report(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = 128 + _SIGINT
+    except BrokenPipeError:
+        # the reader has gone; without this the interpreter's own flush would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + _SIGPIPE
+    sys.exit(code)
+
+
+def _report(message: str, code: int) -> int:
+    try:
+        sys.stderr.write(f"pycontain: {' '.join(message.split(chr(10)))}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads it; the exit code still says it
+    return code

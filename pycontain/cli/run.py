@@ -1,0 +1,221 @@
+"""``pycontain run``: the command line becomes a RunRequest, which is then explained or executed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import parse
+from ..errors import InvalidArgument, PycontainError, Unsupported
+from ..request import RunRequest
+from .arguments import read
+from .run_options import COMMAND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ..request import Mount
+    from ..runtime.roots import Roots
+
+__all__ = ["main", "request_of"]
+
+
+def main(argv: list[str], roots: Roots) -> int:
+    """The program's exit code. Raises PycontainError."""
+    values, words = read(COMMAND, argv)
+    request = request_of(values, words, os.environ)
+    timeout_s = _converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
+    streams = _streams(values)
+    _check_explain(values)
+    if values.explain and not values.time:
+        from ..explain import explain
+
+        sys.stdout.write(_whole_line(explain(request, roots, fmt=values.format or "text")))
+        return 0
+    from . import supervise
+
+    if values.explain:
+        return supervise.explain_timed(request, roots, streams, fmt=values.format or "text")
+    return supervise.execute(request, roots, streams, timeout_s=timeout_s, cidfile=values.cidfile)
+
+
+def _whole_line(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _check_explain(values: argparse.Namespace) -> None:
+    for name in ("time", "format"):
+        if getattr(values, name) and not values.explain:
+            raise InvalidArgument(f"--{name} belongs to --explain: write --explain --{name}, or leave it out")
+    if values.format not in (None, "text", "json"):
+        raise InvalidArgument(f"--format: there is no format {parse.quote(values.format)}: write text or json")
+    if values.time and values.timeout is not None:
+        raise InvalidArgument("--time and --timeout contradict each other: leave out one of them")
+
+
+def _streams(values: argparse.Namespace) -> frozenset[str]:
+    """Which of the caller's streams the program gets: of "stdin", "stdout", "stderr"."""
+    chosen = {each.lower() for each in values.attach or ()}
+    for each in chosen:
+        _converted("attach", lambda v: parse.choice(v, ("stdin", "stdout", "stderr")), each)
+    streams = chosen or {"stdout", "stderr"}
+    if values.interactive:
+        streams.add("stdin")
+    return frozenset(streams)
+
+
+def _converted(option: str, convert: Callable[[str], Any], value: str) -> Any:
+    """``convert(value)``; an error names the option."""
+    try:
+        return convert(value)
+    except (InvalidArgument, Unsupported) as error:
+        raise _of_option(option, error) from None
+
+
+def _of_option(option: str, error: PycontainError) -> PycontainError:
+    return type(error)(f"--{option.replace('_', '-')}: {error}")
+
+
+def _as_given(value: str) -> str:
+    return value
+
+
+def _unless_zero(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Docker's 0 is: unset."""
+    return lambda value: convert(value) or None
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    return lambda value: parse.integer(value, low, high)
+
+
+def _mode(*valid: str) -> Callable[[str], str]:
+    return lambda value: parse.choice(value, valid, later="joining another container comes later")
+
+
+# (option, field of RunRequest, what makes its value)
+_SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("workdir", "workdir", _as_given),
+    ("user", "user", parse.user),
+    ("name", "name", parse.name),
+    ("hostname", "hostname", parse.hostname),
+    ("network", "network", parse.network),
+    ("pid", "pid", _mode("private", "host")),
+    ("ipc", "ipc", _mode("private", "host", "none")),
+    ("uts", "uts", _mode("private", "host")),
+    ("cgroupns", "cgroupns", _mode("private", "host")),
+    ("shm_size", "shm_size_bytes", _unless_zero(parse.size)),
+    ("memory", "memory_bytes", _unless_zero(parse.size)),
+    ("memory_swap", "memory_swap_bytes", _unless_zero(parse.memory_swap)),
+    ("memory_reservation", "memory_reservation_bytes", _unless_zero(parse.size)),
+    ("cpus", "cpus", _unless_zero(parse.cpus)),
+    ("cpu_shares", "cpu_shares", _unless_zero(_number(0, 262144))),
+    ("cpuset_cpus", "cpuset_cpus", parse.cpuset),
+    ("pids_limit", "pids_limit", parse.pids_limit),
+    ("blkio_weight", "blkio_weight", _unless_zero(_number(0, 1000))),
+    ("oom_score_adj", "oom_score_adj", _number(-1000, 1000)),
+)
+_REPEATED: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("group_add", "group_add", _as_given),
+    ("add_host", "add_host", parse.add_host),
+    ("annotation", "annotations", parse.label),
+    ("cap_add", "cap_add", _as_given),
+    ("cap_drop", "cap_drop", _as_given),
+    ("device", "devices", parse.device),
+    ("device_read_bps", "device_read_bps", parse.device_bps),
+    ("device_write_bps", "device_write_bps", parse.device_bps),
+    ("device_read_iops", "device_read_iops", parse.device_iops),
+    ("device_write_iops", "device_write_iops", parse.device_iops),
+    ("sysctl", "sysctls", parse.sysctl),
+)
+_FLAGS = (("tty", "terminal"), ("init", "init"), ("read_only", "read_only"), ("privileged", "privileged"))
+
+
+def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[str, str]) -> RunRequest:
+    """The request of parsed options and the words after them; reads env and label files.
+
+    Contradictions between values are the runtime's to find, for the Python API as well. Raises: InvalidArgument.
+    """
+    fields: dict[str, Any] = {field: getattr(values, option) for option, field in _FLAGS}
+    for option, field, convert in _SINGLE:
+        value = getattr(values, option)
+        if value is not None:
+            fields[field] = _converted(option, convert, value)
+    for option, field, convert in _REPEATED:
+        given = getattr(values, option)
+        if given:
+            fields[field] = tuple([_converted(option, convert, value) for value in given])
+    if values.ulimit:  # the last of a name counts
+        limits = [_converted("ulimit", parse.ulimit, value) for value in values.ulimit]
+        fields["ulimits"] = tuple({limit.name: limit for limit in limits}.values())
+    if values.stop_signal is not None:
+        _converted("stop_signal", parse.signal_number, values.stop_signal)
+        fields["stop_signal"] = values.stop_signal
+    if values.entrypoint is not None:
+        fields["entrypoint"] = (values.entrypoint,) if values.entrypoint else ()
+    if values.security_opt:
+        options = _converted("security_opt", lambda v: parse.security_opts(values.security_opt), "")
+        fields["no_new_privileges"] = options.no_new_privileges
+        fields["seccomp"] = options.seccomp
+        fields["masked_paths"] = options.masked_paths
+    image, args = _image(values.rootfs, words)
+    return RunRequest(
+        image=image, args=args, env=_env(values, environ), labels=_labels(values), mounts=_mounts(values), **fields
+    )
+
+
+def _image(rootfs: str | None, words: list[str]) -> tuple[str, tuple[str, ...]]:
+    if rootfs is not None:
+        if not rootfs:
+            raise InvalidArgument("--rootfs: the directory is empty: write --rootfs DIR")
+        return os.path.abspath(rootfs), tuple(words)
+    if not words:
+        raise InvalidArgument(f"an image is missing: `{COMMAND.prog} {COMMAND.usage}`, such as `pycontain run host sh`")
+    return words[0], tuple(words[1:])
+
+
+def _file(option: str, path: str, read_lines: Callable[[str], Any]) -> Any:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"--{option} {path}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        why = getattr(error, "strerror", None) or error
+        raise InvalidArgument(f"--{option} {path}: cannot read it: {why}; name a file of lines NAME=VALUE") from None
+    try:
+        return read_lines(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"--{option} {path}, {error}") from None
+
+
+def _env(values: argparse.Namespace, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Docker's order: files first, then -e; the last of a name counts."""
+    merged: dict[str, str] = {}
+    for path in values.env_file or ():
+        merged.update(_file("env-file", path, lambda text: parse.env_file(text, environ)))
+    for item in values.env or ():
+        merged.update(_converted("env", lambda each: parse.env([each], environ), item))
+    return tuple(merged.items())
+
+
+def _labels(values: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    merged: dict[str, str] = {}
+    for path in values.label_file or ():
+        merged.update(_file("label-file", path, parse.label_file))
+    merged.update(_converted("label", parse.label, item) for item in values.label or ())
+    return tuple(merged.items())
+
+
+def _mounts(values: argparse.Namespace) -> tuple[Mount, ...]:
+    if not (values.volume or values.mount or values.tmpfs):
+        return ()
+    from .. import mounts
+
+    found: list[Mount] = [_converted("volume", mounts.volume, each) for each in values.volume or ()]
+    found += [_converted("mount", mounts.mount, each) for each in values.mount or ()]
+    found += [_converted("tmpfs", mounts.tmpfs, each) for each in values.tmpfs or ()]
+    return tuple(found)

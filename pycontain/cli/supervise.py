@@ -1,0 +1,285 @@
+"""A running container in the foreground: its streams, its signals, its time, its end.
+
+Without -t the program holds our own stdin, stdout and stderr: nothing is copied. Signals that reach us go on to the
+container's first process, which is in another session and would not hear Ctrl-C otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import sys
+import time
+
+from ..errors import Conflict, InvalidArgument, errno_name
+from ..runtime.running import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from ..request import RunRequest
+    from ..result import Outcome
+    from ..runtime.roots import Roots
+    from ..runtime.running import Running
+    from .terminal import Terminal
+
+__all__ = ["execute", "explain_timed"]
+
+TIMED_OUT = 124  # as timeout(1)
+_FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+    signal.SIGCONT,
+)  # fmt: skip
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+# process 1 of a PID namespace ignores a signal that it has no handler for: so many in such a time mean it
+_INTERRUPTS, _INTERRUPT_WINDOW_S = 3, 3.0
+
+
+def say(message: str, *, end: str = "\n") -> None:
+    """One line on standard error."""
+    try:
+        os.write(2, f"pycontain: {message}{end}".encode())
+    except OSError:
+        pass  # nobody reads it
+
+
+class _Signals:
+    """While entered, forwardable signals are bytes on ``fd`` instead of ends of this process.
+
+    Entered before the start: the program may be heard of, and a signal sent, before start() has returned. A second
+    signal ends a start that takes long (layers are unpacked); the first does when it came before there was a container.
+    """
+
+    def __init__(self) -> None:
+        self.starting = True
+        self._early: list[tuple[int, int]] = []  # (signal, when, in monotonic nanoseconds)
+        self.fd, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._former: dict[int, object] = {}
+        self._former_wakeup = -1
+
+    def __enter__(self) -> _Signals:
+        self._former_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        for number in (*_FORWARDED, signal.SIGWINCH):
+            former = signal.getsignal(number)
+            if former is not signal.SIG_IGN:  # as nohup(1) wants it
+                self._former[number] = former
+                signal.signal(number, self._came)
+        return self
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self.starting and number in _ENDING:  # otherwise the wakeup descriptor has it
+            self._early.append((number, time.monotonic_ns()))
+            if len(self._early) > 1:
+                raise SystemExit(128 + number)
+
+    def started(self, begun_ns: int) -> None:
+        """From now on signals are the container's. Raises SystemExit for one from before ``begun_ns``."""
+        self.starting = False
+        for number, when_ns in self._early:
+            if when_ns < begun_ns:
+                raise SystemExit(128 + number)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former if former is not None else signal.SIG_DFL)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._former_wakeup)
+        os.close(self.fd)
+        os.close(self._write_end)
+
+    def take(self) -> bytes:
+        """The numbers of the signals that came."""
+        try:
+            return os.read(self.fd, 512)
+        except BlockingIOError:
+            return b""
+
+
+class _Follower:
+    """Waits for the end of one container, and serves it until then."""
+
+    def __init__(self, running: Running, terminal: Terminal | None, timeout_s: float | None) -> None:
+        self.running = running
+        self.terminal = terminal
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.timed_out = False
+        self._interrupts: list[float] = []
+
+    def follow(self, signals: _Signals) -> Outcome:
+        poller = select.poll()
+        poller.register(self.running.pidfd, select.POLLIN)
+        poller.register(signals.fd, select.POLLIN)
+        pidfd = self.running.pidfd
+        ended = False
+        while not ended:
+            if self.terminal is not None:
+                self.terminal.register(poller)
+            for fd, event in poller.poll(self._remaining_ms()):
+                if fd == pidfd:
+                    ended = True
+                elif fd == signals.fd:
+                    for number in signals.take():
+                        self._signal(number)
+                elif self.terminal is not None:
+                    self.terminal.serve(fd, event)
+            if not ended and self.deadline is not None and time.monotonic() >= self.deadline:
+                self.timed_out = ended = True
+                self.running.kill(signal.SIGKILL)
+        if self.timed_out:
+            _wait_end(pidfd)
+        if self.terminal is not None:
+            self.terminal.drain()
+        return _outcome(self.running)
+
+    def _remaining_ms(self) -> int | None:
+        # upwards: a poll that ends too early would spin
+        return None if self.deadline is None else max(0, math.ceil((self.deadline - time.monotonic()) * 1000))
+
+    def _signal(self, number: int) -> None:
+        if number == signal.SIGWINCH:
+            if self.terminal is not None:
+                self.terminal.resize()
+            return
+        if number == signal.SIGINT and self._is_enough():
+            why = "process 1 of a container ignores what it has no handler for; see --init"
+            say(f"killed after three interrupts ({why})", end="\n" if self.terminal is None else "\r\n")
+            number = signal.SIGKILL
+        self.running.kill(number)
+
+    def _is_enough(self) -> bool:
+        now = time.monotonic()
+        self._interrupts = [*(t for t in self._interrupts if now - t < _INTERRUPT_WINDOW_S), now]
+        return len(self._interrupts) >= _INTERRUPTS
+
+
+def _wait_end(pidfd: int) -> None:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.poll()
+
+
+def _outcome(running: Running) -> Outcome:
+    outcome = running.wait()
+    running.close_tty()
+    assert outcome is not None  # wait() without a timeout
+    return outcome
+
+
+def _descriptors(streams: frozenset[str]) -> tuple[int, int, int, int]:
+    """(stdin, stdout, stderr, /dev/null to close): ours where asked for and open."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    chosen = [null, null, null]
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if name in streams:
+            try:
+                os.fstat(fd)
+            except OSError:
+                continue  # closed by whoever started us: the same as nothing
+            chosen[fd] = fd
+    return chosen[0], chosen[1], chosen[2], null
+
+
+def execute(
+    request: RunRequest, roots: Roots, streams: frozenset[str], *, timeout_s: float | None, cidfile: str | None
+) -> int:
+    """Starts, follows, and tells how it ended: the exit code. Raises PycontainError."""
+    if request.terminal and "stdin" in streams and not os.isatty(0):
+        raise InvalidArgument("the input device is not a TTY: leave out -t, or run it from a terminal")
+    id_file = _IdFile(cidfile)
+    stdin, stdout, stderr, null = _descriptors(streams)
+    try:
+        with _Signals() as signals:
+            size = _console_size() if request.terminal else (0, 0)
+            running = start(request, roots=roots, stdin=stdin, stdout=stdout, stderr=stderr, console_size=size)
+            try:
+                signals.started(running.started.begun_ns)
+                id_file.write(running.id)
+                follower = _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s)
+            except BaseException:  # whatever it is, what was started must not outlive us
+                running.kill(signal.SIGKILL)
+                _outcome(running)
+                raise
+    finally:
+        id_file.close()
+        os.close(null)
+    return _told(request, follower, timeout_s)
+
+
+def _serve(running: Running, signals: _Signals, stdin: int, stdout: int, timeout_s: float | None) -> _Follower:
+    if running.tty_fd < 0:
+        follower = _Follower(running, None, timeout_s)
+        follower.follow(signals)
+        return follower
+    from .terminal import Terminal
+
+    with Terminal(running.tty_fd, stdin, stdout) as terminal:
+        follower = _Follower(running, terminal, timeout_s)
+        follower.follow(signals)
+    return follower
+
+
+def _console_size() -> tuple[int, int]:
+    for fd in (0, 1, 2):
+        try:
+            size = os.get_terminal_size(fd)
+        except OSError:
+            continue
+        return size.lines, size.columns
+    return 0, 0
+
+
+def _told(request: RunRequest, follower: _Follower, timeout_s: float | None) -> int:
+    outcome = follower.running.outcome
+    assert outcome is not None
+    if follower.timed_out:
+        say(f"the container ran longer than {timeout_s:g} s and was killed")
+        return TIMED_OUT
+    if outcome.oom_killed:
+        limit = f"its limit of {request.memory_bytes} bytes" if request.memory_bytes is not None else "the host's limit"
+        say(f"out of memory: the container reached {limit} and the kernel killed it")
+    return outcome.exit_code
+
+
+class _IdFile:
+    """``--cidfile``: a new file from before the start, gone again when there was none."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._fd = -1
+        if path is None:
+            return
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            raise Conflict(f"--cidfile {path}: the file exists: delete it, or name another") from None
+        except (OSError, ValueError) as error:
+            number = getattr(error, "errno", None) or 22
+            why = f"{os.strerror(number)} ({errno_name(number)})"
+            raise InvalidArgument(f"--cidfile {path}: cannot make it: {why}; name a new file") from None
+
+    def write(self, container_id: str) -> None:
+        if self._fd >= 0:
+            os.write(self._fd, container_id.encode())
+            self._path = None  # it stays
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            if self._path is not None:
+                os.unlink(self._path)
+
+
+def explain_timed(request: RunRequest, roots: Roots, streams: frozenset[str], *, fmt: str) -> int:
+    """Runs it, then prints what each step took: the program's exit code."""
+    from ..explain import explain_timed as timed
+
+    stdin, stdout, stderr, null = _descriptors(streams)
+    try:
+        text, code = timed(request, roots, stdin=stdin, stdout=stdout, stderr=stderr, fmt=fmt)
+    finally:
+        os.close(null)
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return code

@@ -1,0 +1,133 @@
+"""Between the caller's terminal and the container's: ours is raw while entered, and always restored."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import termios
+import tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+__all__ = ["Terminal"]
+
+_CHUNK = 65536
+_WINSIZE = b"\0" * 8  # struct winsize: four unsigned shorts
+
+
+class Terminal:
+    """Copies ``stdin`` (or -1) -> ``tty_fd`` -> ``stdout``. Only the container's side is made non-blocking: the flags of
+    ours belong to whoever else has it open."""
+
+    def __init__(self, tty_fd: int, stdin: int, stdout: int) -> None:
+        self._tty = tty_fd
+        self._stdin = stdin
+        self._stdout = stdout
+        self._pending = b""  # typed, and not yet taken by the container
+        self._raw: tuple[int, list[Any]] | None = None  # the terminal that is raw, and how it was
+        self._registered: dict[int, int] = {}
+        self._tty_open = True
+        os.set_blocking(tty_fd, False)
+
+    def __enter__(self) -> Terminal:
+        if self._stdin >= 0:
+            self._raw = self._stdin, termios.tcgetattr(self._stdin)
+            tty.setraw(self._stdin)
+        self.resize()  # it may have changed since the start
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._raw is None:
+            return
+        fd, saved = self._raw
+        self._raw = None
+        try:
+            # DRAIN: what the container wrote last is still to be shown as it meant it
+            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+        except termios.error:
+            pass  # the terminal is gone (a hangup)
+
+    def register(self, poller: select.poll) -> None:
+        """What to wait for now: no more typing while the container has not taken the last."""
+        wanted: dict[int, int] = {}
+        if self._tty_open:
+            wanted[self._tty] = select.POLLIN | (select.POLLOUT if self._pending else 0)
+        if self._stdin >= 0 and not self._pending:
+            wanted[self._stdin] = select.POLLIN
+        if wanted == self._registered:
+            return
+        for fd in self._registered.keys() - wanted.keys():
+            poller.unregister(fd)
+        for fd, events in wanted.items():
+            poller.register(fd, events)
+        self._registered = wanted
+
+    def serve(self, fd: int, event: int) -> None:
+        if fd == self._stdin and self._stdin >= 0:
+            self._pending = self._typed()
+        elif fd == self._tty and event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            self._tty_open = self._copy_out()
+        if self._pending and self._tty_open:
+            self._push()
+
+    def _typed(self) -> bytes:
+        try:
+            data = os.read(self._stdin, 4096)
+        except OSError:  # EIO: a hangup
+            data = b""
+        if not data:
+            self._restore()
+            self._stdin = -1
+        return data
+
+    def _push(self) -> None:
+        try:
+            self._pending = self._pending[os.write(self._tty, self._pending) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # EIO: nobody has the other side open
+            self._pending = b""
+
+    def _copy_out(self) -> bool:
+        """One piece of output; False when there will be no more."""
+        try:
+            data = os.read(self._tty, _CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:  # EIO: nobody has the other side open
+            return False
+        while data:
+            try:
+                data = data[os.write(self._stdout, data) :]
+            except BlockingIOError:  # whoever shares it made it so
+                poller = select.poll()
+                poller.register(self._stdout, select.POLLOUT)
+                poller.poll()
+        return True
+
+    def drain(self) -> None:
+        """The rest of the output, after the end."""
+        poller = select.poll()
+        poller.register(self._tty, select.POLLIN)
+        while self._tty_open and poller.poll(0):
+            self._tty_open = self._copy_out()
+
+    def resize(self) -> None:
+        """Gives the container's terminal the size of ours."""
+        for fd in (self._stdin, self._stdout):
+            try:
+                size = fcntl.ioctl(fd, termios.TIOCGWINSZ, _WINSIZE)
+            except (OSError, ValueError):
+                continue
+            try:
+                fcntl.ioctl(self._tty, termios.TIOCSWINSZ, size)
+            except OSError:
+                pass  # it has ended; so will we
+            return
