@@ -24,7 +24,7 @@ $(VENV)/.created: pyproject.toml
 	@touch $@
 
 $(STAMP): $(VENV)/.created $(C_SOURCES)
-	$(BIN)/python -m pip install -q --no-build-isolation --no-deps --config-settings editable_mode=compat -e . 2>&1 | grep -v -e BuildBackendWarning -e '^ *[!*]' -e "'compat' editable" -e 'in future versions' -e 'Please adapt' -e 'lenient. modes' -e '^ *See https' -e 'mode = _Edit' -e '^ *$$' -e 'warn(importable)' || true
+	$(BIN)/python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e . 2>&1 | grep -v -e BuildBackendWarning -e '^ *[!*]' -e "'compat' editable" -e 'in future versions' -e 'Please adapt' -e 'lenient. modes' -e '^ *See https' -e 'mode = _Edit' -e '^ *$$' -e 'warn(importable)' || true
 	@$(BIN)/pycontain --version
 	@touch $@
 
@@ -34,7 +34,7 @@ demo: build ## run a first container and see what happened, and how long the sta
 	@$(BIN)/python -m bench.demo
 
 $(VENV)/.tools: $(STAMP)
-	$(BIN)/python -m pip install -q -e ".[test,fast,bench]" --no-build-isolation --config-settings editable_mode=compat 2>&1 | grep -i error || true
+	$(BIN)/python -m pip install -q -e ".[test,bench]" --no-build-isolation --config-settings editable_mode=compat 2>&1 | grep -i error || true
 	@$(BIN)/python -c "import pytest, mypy, hypothesis, isal"
 	@touch $@
 

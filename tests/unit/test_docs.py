@@ -1,0 +1,45 @@
+"""docs/cli.md is the help of every command, word for word. PYCONTAIN_UPDATE_GOLDEN=1 writes it anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/cli.md"
+COMMANDS = ("run", "import", "doctor", "version")
+
+
+def _help(*words: str) -> str:
+    code = "import sys; from pycontain.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True, check=True
+    ).stdout.rstrip()
+
+
+def _page() -> str:
+    head = (
+        "# The command line\n\n"
+        "Exit codes of `run`: the program's own; 125 pycontain failed, 126 the program cannot be executed, 127 it is not in\n"
+        "the image, 128 + n it was ended by signal n, 124 `--timeout` ran out.\n"
+    )
+    parts = [head, f"## pycontain\n\n```\n{_help()}\n```\n"]
+    parts += [f"## pycontain {name}\n\n```\n{_help(name)}\n```\n" for name in COMMANDS]
+    return "\n".join(parts)
+
+
+def test_reference_page_is_the_help() -> None:
+    page = _page()
+    if os.environ.get("PYCONTAIN_UPDATE_GOLDEN"):
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page
+
+
+def test_every_document_that_is_linked_exists() -> None:
+    import re
+
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"

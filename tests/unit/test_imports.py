@@ -1,0 +1,70 @@
+"""Imports go one way. The order of the layers is docs/architecture.md's; an up-link fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "pycontain"
+
+# from the ground up: a module may import from its own layer and from those before it
+LAYERS = (
+    ("_version", "record", "_ffi"),
+    ("errors", "result"),
+    ("ops", "capabilities", "request", "spec", "streams", "_native"),
+    ("parse", "mounts", "security_options", "consistency", "host"),
+    ("limits", "seccomp"),
+    ("plan", "image"),
+    ("disassemble",),
+    ("runtime",),
+    ("options", "explain", "explain_steps", "doctor", "doctor_checks", "doctor_host"),
+    ("container",),
+    ("aio",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def _top(module: str) -> str:
+    return module.split(".", 1)[0]
+
+
+def _imports(path: Path) -> set[str]:
+    """The pycontain modules (first part) that a file imports at run time; TYPE_CHECKING blocks do not count."""
+    package = path.relative_to(PACKAGE).parent.parts
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped or not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        base = package[: len(package) - (node.level - 1)]
+        if node.module:
+            found.add((*base, *node.module.split("."))[0])
+        else:
+            found.update((*base, alias.name)[0] for alias in node.names)
+    return found
+
+
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(p.relative_to(PACKAGE)) for p in MODULES])
+def test_no_import_goes_up(path: Path) -> None:
+    own = _top(path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."))
+    assert own in LEVEL, f"give {own} a layer"
+    for other in _imports(path):
+        if other == "__version__":
+            continue
+        assert LEVEL[other] <= LEVEL[own], f"{own} imports {other}, which lies above it"
+
+
+def test_only_native_imports_the_extension() -> None:
+    assert [p.name for p in MODULES if "_ffi" in _imports(p)] == ["_native.py"]
