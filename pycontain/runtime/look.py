@@ -47,6 +47,9 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
     """``create``: make the missing sources of -v, as Docker does; not when only a Plan is wanted.
 
     Raises InvalidArgument, ImageNotFound, Unsupported: in one line, naming the option."""
+    online = os.cpu_count() or 1
+    if request.cpus is not None and request.cpus > online:
+        raise InvalidArgument(f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit")
     rootfs = resolve(request.image, data_root=data_root)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)
