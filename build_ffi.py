@@ -9,11 +9,18 @@ import cffi
 
 HERE = Path(__file__).parent
 C_DIR = "src/c"
-CORE = (
-    "report plan clone child mount rootfs ns netlink cred seccomp tty tree cgroup prepare spawner spawn template helper"
-)
-CORE_SOURCES = [f"{C_DIR}/{name}.c" for name in CORE.split()]
-C_FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion", "-Wvla"]
+
+
+def build_lists() -> dict[str, list[str]]:
+    """src/c/sources.txt: the lists that this file, setup.py and CMakeLists.txt share."""
+    lines = (HERE / C_DIR / "sources.txt").read_text(encoding="ascii").splitlines()
+    pairs = (line.split(":", 1) for line in lines if line and not line.startswith("#"))
+    return {name: words.split() for name, words in pairs}
+
+
+LISTS = build_lists()
+CORE_SOURCES = [f"{C_DIR}/{name}" for name in LISTS["core"]]
+C_FLAGS = LISTS["flags"]
 
 
 def version() -> str:

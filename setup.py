@@ -12,14 +12,10 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build_ffi import C_DIR, C_FLAGS
+from build_ffi import C_DIR, C_FLAGS, LISTS
 
-# No libc: a supervisor of a few pages, and nothing of the host that an image could reach through it.
-PROGRAM_FLAGS = [
-    *C_FLAGS, "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pic", "-no-pie",
-    "-fno-asynchronous-unwind-tables", "-fno-tree-loop-distribute-patterns", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-s",
-]  # fmt: skip
-PROGRAMS = {"pycontain-init": ["init.c"], "pycontain-guardian": ["guardian.c", "tree.c"]}
+PROGRAM_FLAGS = [*C_FLAGS, *LISTS["program-flags"]]
+PROGRAMS = {name: LISTS[name] for name in ("pycontain-init", "pycontain-guardian")}
 
 
 def compile_program(name: str, sources: list[str], target_dir: Path) -> None:

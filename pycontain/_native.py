@@ -45,32 +45,40 @@ class StartFailure(Exception):
 
 
 class Started:
-    """A running child: ``pidfd`` (and ``tty_fd``, ``gate_fd``, or -1) belong to the caller."""
+    """A child, made before the clone so that an interrupt at any moment finds it: ``pidfd`` is -1 until there is one.
 
-    __slots__ = ("begun_ns", "cloned_ns", "execed_ns", "gate_fd", "pid", "pidfd", "prepared_ns", "tty_fd")
+    ``pidfd`` (and ``tty_fd``, ``gate_fd``, or -1) belong to the caller.
+    """
 
-    def __init__(self, p: Any) -> None:
-        self.pid: int = p.pid
-        self.pidfd: int = p.pidfd
-        self.tty_fd: int = p.tty_fd
-        self.gate_fd: int = p.gate_fd
-        self.begun_ns: int = p.begun_ns
-        self.prepared_ns: int = p.prepared_ns
-        self.cloned_ns: int = p.cloned_ns
-        self.execed_ns: int = p.execed_ns
+    __slots__ = ("_p",)
+
+    def __init__(self) -> None:
+        self._p = ffi.new("struct pc_process *", {"pid": -1, "pidfd": -1, "tty_fd": -1, "gate_fd": -1})
+
+    pid = property(lambda self: int(self._p.pid))
+    pidfd = property(lambda self: int(self._p.pidfd))
+    tty_fd = property(lambda self: int(self._p.tty_fd))
+    gate_fd = property(lambda self: int(self._p.gate_fd))
+    begun_ns = property(lambda self: int(self._p.begun_ns))
+    prepared_ns = property(lambda self: int(self._p.prepared_ns))
+    cloned_ns = property(lambda self: int(self._p.cloned_ns))
+    execed_ns = property(lambda self: int(self._p.execed_ns))
 
 
 class Exit:
-    """How a process ended. ``code``: CLD_EXITED, CLD_KILLED or CLD_DUMPED; ``status``: exit status or signal."""
+    """How a process ended, filled by :func:`reap`. ``code``: 0 until then, CLD_EXITED, CLD_KILLED or CLD_DUMPED;
+    ``status``: exit status or signal."""
 
-    __slots__ = ("code", "max_rss_bytes", "status", "system_ns", "user_ns")
+    __slots__ = ("_e",)
 
-    def __init__(self, e: Any) -> None:
-        self.code: int = e.code
-        self.status: int = e.status
-        self.user_ns: int = e.user_ns
-        self.system_ns: int = e.system_ns
-        self.max_rss_bytes: int = e.max_rss_bytes
+    def __init__(self) -> None:
+        self._e = ffi.new("struct pc_exit *")
+
+    code = property(lambda self: int(self._e.code))
+    status = property(lambda self: int(self._e.status))
+    user_ns = property(lambda self: int(self._e.user_ns))
+    system_ns = property(lambda self: int(self._e.system_ns))
+    max_rss_bytes = property(lambda self: int(self._e.max_rss_bytes))
 
 
 class RawUsage:
@@ -157,9 +165,15 @@ def plan_check(plan: bytes) -> int | None:
 
 
 def start(
-    plan: bytes, fds: Sequence[int], *, deadline_ns: int = 0, trace: Trace | None = None, fault: Fault | None = None
-) -> Started:
-    """Executes the Plan's prepare and child sections. Raises StartFailure, having left nothing behind."""
+    plan: bytes,
+    fds: Sequence[int],
+    started: Started,
+    *,
+    deadline_ns: int = 0,
+    trace: Trace | None = None,
+    fault: Fault | None = None,
+) -> None:
+    """Executes the Plan's prepare and child sections and fills ``started``. Raises StartFailure, having left nothing."""
     args = ffi.new("struct pc_start_args *")
     plan_buffer = ffi.from_buffer(plan)
     fd_array = ffi.new("int32_t[]", fds) if fds else ffi.NULL
@@ -173,11 +187,10 @@ def start(
         args.n_trace = len(trace)
     if fault is not None:
         args.fault = (fault.kind, fault.section, fault.op, fault.errno)
-    out = ffi.new("struct pc_process *")
+    out = started._p
     if lib.pc_start(args, out) < 0:
         r = out.report
         raise StartFailure(_step(r.step), r.err, SECTIONS[r.section], r.arg)
-    return Started(out)
 
 
 def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFailure | None]:
@@ -192,10 +205,9 @@ def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFail
     return RawUsage(usage), failure
 
 
-def reap(pidfd: int, *, block: bool) -> Exit | None:
-    """The end of the process behind ``pidfd``; None when it still runs."""
-    out = ffi.new("struct pc_exit *")
-    return Exit(out) if _check(lib.pc_reap(pidfd, block, out), "waitid") else None
+def reap(pidfd: int, end: Exit, *, block: bool) -> bool:
+    """Whether the process behind ``pidfd`` has ended; then ``end`` is filled, now or by an earlier call."""
+    return end.code != 0 or bool(_check(lib.pc_reap(pidfd, block, end._e), "waitid"))
 
 
 def usage_read(kinds: Sequence[tuple[int, str]]) -> RawUsage:

@@ -49,8 +49,9 @@ async def run(
     """:func:`pycontain.run` for asyncio: same arguments, result and errors. Cancelling kills the container."""
     data = _input_bytes(input, stdin, encoding, errors)
     request = _options.request(image, args, options)
+    roots = _roots(data_root, run_root)
     streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
-    running = await _start(request, _roots(data_root, run_root), streams)
+    running = await _start(request, roots, streams)
     exchange = Exchange(streams, data)
     try:
         timed_out = not await _drive(running, exchange, timeout)
@@ -80,14 +81,12 @@ async def _start(request: RunRequest, roots: Roots, streams: Streams) -> Running
     try:
         running = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # the thread cannot be stopped half-way: let it finish, then take back what it has started
-        try:
-            late = await starting
-            late.kill()
-            late.wait()
-        finally:
-            streams.close_child()
-            streams.close_ours()
+        await _finished(starting)
+        if starting.exception() is None:
+            starting.result().kill()
+            starting.result().wait()
+        streams.close_child()
+        streams.close_ours()
         raise
     except BaseException:
         streams.close_child()
@@ -95,6 +94,15 @@ async def _start(request: RunRequest, roots: Roots, streams: Streams) -> Running
         raise
     streams.close_child()
     return running
+
+
+async def _finished(starting: asyncio.Future[Any]) -> None:
+    """The end of a start that is no longer wanted: its thread cannot be stopped half-way, cancelled once or twice."""
+    while not starting.done():
+        try:
+            await asyncio.wait({starting})
+        except asyncio.CancelledError:
+            pass
 
 
 async def _ended(running: Running, timeout: float | None = None) -> bool:
@@ -176,7 +184,9 @@ class AsyncContainer:
         try:
             self._container = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            (await starting).close()
+            await _finished(starting)
+            if starting.exception() is None:
+                starting.result().close()
             raise
         return self
 

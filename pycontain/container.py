@@ -57,33 +57,27 @@ def run(
     """
     data = _input_bytes(input, stdin, encoding, errors)
     request = _options.request(image, args, options)
+    roots = _roots(data_root, run_root)
     streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
     deadline = None if timeout is None else time.monotonic() + timeout
-    try:
-        running = start(
-            request,
-            roots=_roots(data_root, run_root),
-            stdin=streams.child[0],
-            stdout=streams.child[1],
-            stderr=streams.child[2],
-        )
-    except BaseException:
-        streams.close_ours()
-        raise
-    finally:
-        streams.close_child()
     exchange = Exchange(streams, data)
+    held: list[Running] = []
     try:
+        stdin_fd, stdout_fd, stderr_fd = streams.child
+        running = start(request, roots=roots, stdin=stdin_fd, stdout=stdout_fd, stderr=stderr_fd, into=held)
+        streams.close_child()
         timed_out = not _drive(running, exchange, deadline)
         if timed_out:
             running.kill(_SIGKILL)
         outcome = running.wait()
         exchange.drain()
     except BaseException:  # KeyboardInterrupt above all: a container without a waiter must not live on
-        running.kill(_SIGKILL)
-        running.wait()
+        for each in held:
+            each.abort()
         exchange.close()
         raise
+    finally:
+        streams.close_child()
     assert outcome is not None
     result = completed(running, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out)
     if check:
@@ -218,12 +212,11 @@ class Container:
         fd = self._streams.ours[number]
         if fd < 0:
             return None
-        raw: IO[Any] = open(fd, mode, buffering=0 if number == 0 else -1, closefd=True)  # noqa: SIM115 - closed by _close_files
+        # a write to stdin goes out at once; as text, which needs a buffer below it, at the end of each line
+        raw: IO[Any] = open(fd, mode, buffering=0 if number == 0 and not self._text else -1)  # noqa: SIM115 - closed by _close_files
         if not self._text:
             return raw
-        if number == 0:
-            raw = open(fd, mode, closefd=False)  # noqa: SIM115 - text needs a buffer to write through
-        return io.TextIOWrapper(raw, encoding=self._encoding, errors=self._errors, write_through=True)
+        return io.TextIOWrapper(raw, encoding=self._encoding, errors=self._errors, line_buffering=number == 0)
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -299,8 +292,11 @@ class Container:
         Raises TimeoutExpired after ``timeout`` seconds; it goes on running, and communicate may be called again.
         """
         if self._exchange is None:
-            if self.stdin is not None:
-                self.stdin.flush()
+            if self.stdin is not None and not self.stdin.closed:
+                try:
+                    self.stdin.flush()
+                except BrokenPipeError:
+                    pass  # the program does not read its input: its right
             self._take_back_files()
             self._exchange = Exchange(self._streams, _input_bytes(input, None, self._encoding, self._errors))
         deadline = None if timeout is None else time.monotonic() + timeout

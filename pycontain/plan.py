@@ -390,14 +390,15 @@ def _process(b: _Builder, spec: RuntimeSpec, own_network: bool, own_uts: bool) -
         b.add(C, Op.DOMAINNAME, s1=spec.domainname)
     if own_network:
         b.add(C, Op.LOOPBACK_UP)
-    for limit in p.rlimits:
-        if limit.type not in _RLIMITS:
-            raise InvalidArgument(f"process.rlimits: unknown limit {limit.type!r}")
-        b.add(C, Op.RLIMIT, n=_RLIMITS[limit.type], x=limit.soft & (1 << 64) - 1, y=limit.hard & (1 << 64) - 1)
     b.add(C, Op.UMASK, x=p.user.umask)
     if not p.terminal:
         b.add(C, Op.STDIO, slot=STDIN, slot2=STDOUT, n=STDERR)
     b.add(C, Op.CLOSE_FDS, x=3)
+    # after the last op that opens anything: the caller's own open files must not count against the program's nofile
+    for limit in p.rlimits:
+        if limit.type not in _RLIMITS:
+            raise InvalidArgument(f"process.rlimits: unknown limit {limit.type!r}")
+        b.add(C, Op.RLIMIT, n=_RLIMITS[limit.type], x=limit.soft & (1 << 64) - 1, y=limit.hard & (1 << 64) - 1)
     _privileges(b, spec, p)
     b.add(C, Op.CHDIR, s1=p.cwd)
 

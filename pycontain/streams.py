@@ -55,15 +55,14 @@ class Streams:
         return fd
 
     def close_child(self) -> None:
-        for fd in self._opened:
-            os.close(fd)
-        self._opened = []
+        while self._opened:  # forgotten before it is closed: an interrupt in between must not lead to a second close
+            os.close(self._opened.pop())
 
     def close_ours(self) -> None:
         for number, fd in enumerate(self.ours):
+            self.ours[number] = -1
             if fd >= 0:
                 os.close(fd)
-            self.ours[number] = -1
 
 
 class Exchange:
@@ -81,10 +80,9 @@ class Exchange:
             self._close(0)
 
     def _close(self, number: int) -> None:
-        fd = self._streams.ours[number]
+        fd, self._streams.ours[number] = self._streams.ours[number], -1
         if fd >= 0:
             os.close(fd)
-            self._streams.ours[number] = -1
 
     @property
     def wants_write(self) -> int:

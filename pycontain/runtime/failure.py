@@ -91,6 +91,7 @@ def _program(failure: StartFailure, program: str, env_path: str | None, who: str
         _EACCES: "permission denied: it has no execute permission for this user, or lies on a noexec mount",
         _EISDIR: "it is a directory",
         _ENOEXEC: "exec format error: neither an ELF file of this machine nor a script with a #! line",
+        _ELOOP: "its path, or its #! line, leads through a link of /proc to a program outside the image, or in a circle",
         _E2BIG: "arguments and environment together are larger than the kernel takes",
     }.get(number, os.strerror(number))
     return NotExecutable(f"cannot start {who}: cannot execute {program!r}: {why} ({name})", **facts)

@@ -117,8 +117,12 @@ def start(
     console_size: tuple[int, int] = (0, 0),
     trace: _native.Trace | None = None,
     fault: _native.Fault | None = None,
+    into: list[Running] | None = None,
 ) -> Running:
     """Starts a container; its program has begun when this returns. The three descriptors stay the caller's.
+
+    ``into`` receives the Running before the clone: a caller that is interrupted before it has the result finds it there,
+    to be aborted.
 
     Raises: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable, SetupFailed.
     """
@@ -138,46 +142,70 @@ def start(
     made = shape.plan.with_id(container_id).with_process(
         ("/sbin/docker-init", "--", *args) if request.init else args, env
     )
-    who = request.name or container_id[:12]
     if request.name is not None:
         session.reserve_name(request.name, container_id)
-    planned = time.monotonic_ns()
+    running = Running(container_id, request, args, made, session, begun, fault)
+    if into is not None:
+        into.append(running)
     try:
-        started = _native.start(
-            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd),
-            deadline_ns=planned + _START_DEADLINE_NS, trace=trace, fault=fault,
+        _native.start(
+            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd), running.started,
+            deadline_ns=time.monotonic_ns() + _START_DEADLINE_NS, trace=trace, fault=fault,
         )  # fmt: skip
     except _native.StartFailure as failure:
-        if request.name is not None:
-            session.release_name(request.name)
+        running.abort()
         path = next((e[5:] for e in env if e.startswith("PATH=")), None)
-        raise describe(failure, made, who=who, program=args[0], env_path=path) from None
-    return Running(container_id, request, args, made, session, started, begun, fault)
+        raise describe(failure, made, who=running.name, program=args[0], env_path=path) from None
+    except BaseException:  # KeyboardInterrupt
+        running.abort()
+        raise
+    return running
 
 
 class Running:
     """A started container. ``pidfd`` becomes readable when it has ended; then poll() or wait() give its Outcome.
 
-    ``tty_fd`` is the pty's master, or -1; it is closed by close(), which the last of poll and wait calls.
+    ``tty_fd`` is the pty's master, or -1; close_tty() closes it.
     """
 
     def __init__(
-        self, container_id: str, request: RunRequest, args: tuple[str, ...], made: Plan, session: Session, started: _native.Started,
-        begun_ns: int, fault: _native.Fault | None,
+        self, container_id: str, request: RunRequest, args: tuple[str, ...], made: Plan, session: Session, begun_ns: int,
+        fault: _native.Fault | None,
     ) -> None:  # fmt: skip
         self.id = container_id
         self.name = request.name or container_id[:12]
         self.request = request
         self.args = args
         self.plan = made
-        self.started = started
-        self.pid = started.pid
-        self.pidfd = started.pidfd
-        self.tty_fd = started.tty_fd
+        self.started = _native.Started()
         self.outcome: Outcome | None = None
+        self._end = _native.Exit()
+        self._tty_open = True
         self._session = session
         self._begun_ns = begun_ns
         self._fault = fault
+
+    @property
+    def pid(self) -> int:
+        return self.started.pid
+
+    @property
+    def pidfd(self) -> int:
+        """-1 once the Outcome is known."""
+        return self.started.pidfd if self.outcome is None else -1
+
+    @property
+    def tty_fd(self) -> int:
+        return self.started.tty_fd if self._tty_open else -1
+
+    def abort(self) -> None:
+        """Ends and removes it at whatever stage it is: not started, running, ended."""
+        if self.outcome is None and self.started.pidfd >= 0:
+            self.kill()
+            self.wait()
+        if self.request.name is not None:
+            self._session.release_name(self.request.name)
+        self.close_tty()
 
     def kill(self, signal: int = 9) -> None:
         """Sends a signal to the container's first process; nothing happens when it has ended."""
@@ -201,21 +229,20 @@ class Running:
         if self.outcome is not None:
             return self.outcome
         ended_ns = time.monotonic_ns()
-        end = _native.reap(self.pidfd, block=False)
-        if end is None:
+        pidfd = self.started.pidfd
+        if not _native.reap(pidfd, self._end, block=False):
             return None
         raw, _left = _native.finish(self.plan.data, self._fault)  # what could not be removed is swept with the owner
         if self.request.name is not None:
             self._session.release_name(self.request.name)
-        self.outcome = self._outcome(end, raw, ended_ns)
-        os.close(self.pidfd)
-        self.pidfd = -1
+        self.outcome = self._outcome(self._end, raw, ended_ns)
+        os.close(pidfd)
         return self.outcome
 
     def close_tty(self) -> None:
         if self.tty_fd >= 0:
-            os.close(self.tty_fd)
-            self.tty_fd = -1
+            fd, self._tty_open = self.tty_fd, False
+            os.close(fd)
 
     def _outcome(self, end: _native.Exit, raw: _native.RawUsage, ended_ns: int) -> Outcome:
         s = self.started

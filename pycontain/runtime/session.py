@@ -68,8 +68,8 @@ class Session:
         base = f"{self.roots.data_root}/ephemeral"
         try:
             os.makedirs(base, 0o711, exist_ok=True)
-            self._lock_fd = os.open(f"{self.directory}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            while not self._lock_owner():
+                pass
             os.mkdir(self.directory, 0o711)
         except OSError as e:
             number = e.errno or 0
@@ -90,6 +90,17 @@ class Session:
         except BaseException:
             self._remove_all()
             raise
+
+    def _lock_owner(self) -> bool:
+        """Makes the file whose lock says that we live. False when another owner's sweep has taken it for a dead one's,
+        between its making and its locking, and has removed it."""
+        self._lock_fd = os.open(f"{self.directory}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        if os.fstat(self._lock_fd).st_nlink > 0:
+            return True
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+        return False
 
     def _cgroup_dirs(self, owner: str) -> list[str]:
         mounts = dict.fromkeys([*(c.mount for c in self.facts.controllers.values()), self.facts.unified])
@@ -139,6 +150,10 @@ class Session:
             finally:
                 if fd >= 0:
                     os.close(fd)
+        directory = f"{self.roots.run_root}/names"
+        if os.path.isdir(directory):  # a guardian knows no names
+            for name in os.listdir(directory):
+                self._forget_if_dead(f"{directory}/{name}")
 
     def _remove_owner(self, owner: str) -> None:
         for cgroup in self._cgroup_dirs(owner):
@@ -167,7 +182,7 @@ class Session:
         self._remove_owner(self.owner)
         self._release()
         if self._guardian >= 0:  # it sees the pipe close, finds nothing and ends
-            _native.reap(self._guardian, block=True)
+            _native.reap(self._guardian, _native.Exit(), block=True)
             os.close(self._guardian)
             self._guardian = -1
 
@@ -208,10 +223,7 @@ class Session:
                 raise Conflict(
                     f"the name {name!r} is already in use by container {held_id[:12]}. Stop that container, or choose another name"
                 )
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+            self._forget_if_dead(path)
         raise Conflict(f"the name {name!r} is being taken by others at this moment: try again")
 
     def _forget_names(self, owner: str) -> None:
@@ -227,6 +239,19 @@ class Session:
             except OSError:
                 pass  # released meanwhile
 
+    def _forget_if_dead(self, path: str) -> None:
+        """Removes the name ``path`` when its holder is dead. Looked at again under a lock: of two that find it dead at
+        once, the slower one would remove the quicker one's new reservation."""
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if not self._alive(os.readlink(path).partition("/")[0]):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # released meanwhile
+        finally:
+            os.close(directory)
+
     def _alive(self, owner: str) -> bool:
         if owner == self.owner:
             return True
@@ -235,7 +260,7 @@ class Session:
         except OSError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask at once do not see each other
         except OSError:
             return True
         finally:

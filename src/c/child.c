@@ -89,8 +89,14 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
 
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	(void)c;
-	return sys_close_range((unsigned)op->x, ~0U, CLOSE_RANGE_CLOEXEC);
+	const unsigned from = (unsigned)op->x, sock = (unsigned)c->job->sock;
+
+	/* Closed, not only marked: a gated child may wait for hours and must not hold open what others close meanwhile,
+	 * such as the gate of another container; and the caller's files would count against the program's RLIMIT_NOFILE in
+	 * the look-up. The socket is close-on-exec. */
+	c->root_fd = c->proc_fd = -1;
+	int err = sock > from ? sys_close_range(from, sock - 1, 0) : 0;
+	return err < 0 ? err : sys_close_range(sock >= from ? sock + 1 : from, ~0U, 0);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -106,6 +112,46 @@ static int reset_signals(void)
 	return 0;
 }
 
+/* The interpreter that a script names in its first line, into `out`; 0 when it is no script. */
+static int read_interpreter(int fd, char *out, size_t room)
+{
+	char line[256]; /* as far as the kernel looks */
+	long n = sys_read(fd, line, sizeof line);
+	size_t from = 2, to;
+
+	if (n < 3 || line[0] != '#' || line[1] != '!')
+		return 0;
+	while (from < (size_t)n && (line[from] == ' ' || line[from] == '\t'))
+		from++;
+	for (to = from; to < (size_t)n && line[to] > ' ' && to - from < room - 1; to++)
+		out[to - from] = line[to];
+	out[to - from] = '\0';
+	return to > from;
+}
+
+/* Until execve this process is the engine's own program, and /proc/self/exe a way to it: a program or an interpreter line
+ * that goes there would run it, and could later write to it (2019-5736). No path to what is executed may lead through
+ * such a link. -ELOOP when one does. */
+static int no_way_to_engine(const char *path)
+{
+	char interpreter[256];
+
+	for (int depth = 0; depth < 8; depth++) {
+		scoped_fd int seen = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
+		if (seen == -EPERM || seen == -ENOSYS) /* the caller's own seccomp profile, not the image, forbids openat2 */
+			return 0;
+		if (seen < 0) /* an absent interpreter is execve's to report */
+			return seen == -ELOOP || depth == 0 ? seen : 0;
+		scoped_fd int fd = sys_openat2(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
+		if (fd < 0) /* who may execute and not read may not write to the engine either */
+			return 0;
+		if (!read_interpreter(fd, interpreter, sizeof interpreter))
+			return 0;
+		path = interpreter;
+	}
+	return -ELOOP; /* deeper than the kernel follows */
+}
+
 static int executable(const char *path)
 {
 	struct statx st;
@@ -117,7 +163,8 @@ static int executable(const char *path)
 		return -EISDIR;
 	if (!S_ISREG(st.stx_mode))
 		return -EACCES;
-	return sys_faccessat(AT_FDCWD, path, 1 /* X_OK */);
+	err = sys_faccessat(AT_FDCWD, path, 1 /* X_OK */);
+	return err < 0 ? err : no_way_to_engine(path);
 }
 
 /* Like execvp: a name without a slash is looked for in PATH; a candidate that may not be run is remembered. */
@@ -148,7 +195,7 @@ static int find_program(struct pc_job *job, const char **found)
 				*found = job->exec_path;
 				return 0;
 			}
-			if (err == -EACCES)
+			if (err == -EACCES || err == -ELOOP)
 				denied = err;
 		}
 		if (*p++ == '\0')
@@ -160,6 +207,7 @@ static void wait_at_gate(struct pc_child *c)
 {
 	char byte;
 
+	(void)sys_close(c->job->parent_sock); /* CLOSE_FDS may have done so already */
 	if (sys_read(c->job->sock, &byte, 1) != 1)
 		sys_exit_group(127); /* whoever held the gate has gone */
 }
@@ -174,8 +222,14 @@ static void hold_for_test(struct pc_child *c)
 		(void)sys_kill(sys_getpid(), SIGKILL); /* pid 1 cannot kill itself: the exit below stands for it */
 	if (f->kind == 2)
 		sys_exit_group(137);
+	while (f->kind == 4)
+		sys_sleep_ns(1000000);
+	/* The owner kills itself when it sees this. Then go on like any child whose owner has just died: a child that has
+	 * not joined a cgroup yet is out of the guardian's sight, and must come to its end by itself. */
 	c->job->held = 1;
-	for (;;)
+	if (!(c->job->plan.head.flags & PC_PLAN_SHARE_VM)) /* then nobody sees `held` */
+		(void)pc_child_send(c, PC_STEP_NONE, 0, -1);
+	for (int i = 0; i < 300; i++)
 		sys_sleep_ns(1000000);
 }
 

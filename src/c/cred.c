@@ -70,7 +70,11 @@ int pc_do_caps(struct pc_child *c, const struct pc_op *op)
 	};
 
 	(void)c;
-	return sys_capset(&head, data);
+	/* From here on a process of another container that shares the host's pid namespace may have as many capabilities
+	 * as we do: without this it could attach to us, look at our fds and, before execve, at the engine's memory
+	 * (2016-9962). execve makes the program dumpable again, spawner.c the engine. */
+	int err = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	return err < 0 ? err : sys_capset(&head, data);
 }
 
 int pc_do_cap_ambient(struct pc_child *c, const struct pc_op *op)

@@ -12,8 +12,28 @@ struct plain {
 	const char *path;
 	char *const *argv;
 	int fd;	    /* becomes fd 3, or -1 */
-	int result; /* of a failed execve */
+	int result; /* of what failed before or in execve */
 };
+
+/* `fd` as 3, /dev/null as 0, 1 and 2, nothing else. First out of the way: `fd` may itself be one of those. A guardian
+ * without its fd 3 would take its owner for dead and kill everything, so no failure is passed over. */
+static int arrange_fds(int fd)
+{
+	int copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, 4), err;
+
+	if (copy < 0)
+		return copy;
+	int opened = sys_openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+	int null = sys_fcntl(opened, F_DUPFD_CLOEXEC, 4);
+	if (null < 0)
+		return opened < 0 ? opened : null;
+	for (int i = 0; i < 3; i++)
+		if ((err = sys_dup3(null, i, 0)) < 0)
+			return err;
+	if ((err = sys_dup3(copy, 3, 0)) < 0)
+		return err;
+	return sys_close_range(4, ~0U, 0);
+}
 
 static void plain_main(void *arg)
 {
@@ -23,13 +43,9 @@ static void plain_main(void *arg)
 	const struct pc_ksigaction dfl = {0};
 
 	if (p->fd >= 0) {
-		int null = sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
-		for (int i = 0; i < 3 && null >= 0; i++)
-			if (null != i)
-				(void)sys_dup3(null, i, 0);
-		int copy = sys_fcntl(p->fd, F_DUPFD, 4);
-		(void)sys_dup3(copy, 3, 0);
-		(void)sys_close_range(4, ~0U, 0);
+		p->result = arrange_fds(p->fd);
+		if (p->result < 0)
+			sys_exit_group(127);
 		(void)sys_setsid();
 		(void)sys_chdir("/"); /* holds no one's directory busy */
 		for (int sig = 1; sig <= 64; sig++)
@@ -40,7 +56,7 @@ static void plain_main(void *arg)
 	sys_exit_group(127);
 }
 
-static int spawn_plain(struct plain *p, uint64_t files, int *pidfd)
+static int spawn_plain(struct plain *p, int *pidfd)
 {
 	sigset_t all, old;
 	int fd = -1;
@@ -49,7 +65,7 @@ static int spawn_plain(struct plain *p, uint64_t files, int *pidfd)
 	if (stack == MAP_FAILED)
 		return -ENOMEM;
 	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | files,
+		.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uint64_t)(uintptr_t)&fd,
 		.exit_signal = SIGCHLD,
 		.stack = (uint64_t)(uintptr_t)stack,
@@ -60,23 +76,33 @@ static int spawn_plain(struct plain *p, uint64_t files, int *pidfd)
 	long pid = pc_clone3(&args, sizeof args, plain_main, p);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)munmap(stack, STACK);
-	*pidfd = fd;
+	*pidfd = pid < 0 ? -1 : fd; /* a clone that failed late had written a number which is no longer ours */
 	return (int)pid;
+}
+
+static int wait_end(int pidfd)
+{
+	siginfo_t info;
+	int err;
+
+	do
+		err = sys_waitid(P_PIDFD, pidfd, &info, WEXITED, NULL);
+	while (err == -EINTR);
+	return err;
 }
 
 PC_EXPORT int pc_spawn_floor(char **argv, uint64_t *until_exec_ns, uint64_t *until_exit_ns)
 {
 	struct plain p = {.path = argv[0], .argv = argv, .fd = -1};
-	siginfo_t info;
 	int fd = -1;
 	uint64_t begun = sys_now_ns();
-	int pid = spawn_plain(&p, 0, &fd);
+	int pid = spawn_plain(&p, &fd);
 	scoped_fd int pidfd = fd;
 
 	if (pid < 0)
 		return pid;
 	*until_exec_ns = sys_now_ns() - begun;
-	int err = sys_waitid(P_PIDFD, pidfd, &info, WEXITED, NULL);
+	int err = wait_end(pidfd);
 	*until_exit_ns = sys_now_ns() - begun;
 	return p.result < 0 ? p.result : err;
 }
@@ -84,14 +110,13 @@ PC_EXPORT int pc_spawn_floor(char **argv, uint64_t *until_exec_ns, uint64_t *unt
 PC_EXPORT int pc_spawn_helper(const char *path, char **argv, int32_t fd, int32_t *pidfd)
 {
 	struct plain p = {.path = path, .argv = argv, .fd = fd};
-	siginfo_t info;
 	int made = -1;
-	int pid = spawn_plain(&p, 0, &made);
+	int pid = spawn_plain(&p, &made);
 
 	if (pid < 0)
 		return pid;
 	if (p.result < 0) {
-		(void)sys_waitid(P_PIDFD, made, &info, WEXITED, NULL);
+		(void)wait_end(made);
 		(void)sys_close(made);
 		return p.result;
 	}

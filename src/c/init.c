@@ -39,28 +39,41 @@ static const char *path_of(char **envp)
 	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 }
 
+/* The new length; `room` when it did not fit. */
+static size_t append(char *buf, size_t n, size_t room, char c)
+{
+	if (n >= room)
+		return room;
+	buf[n] = c;
+	return n + 1;
+}
+
 /* Returns only on failure. */
 static int exec_in_path(char **argv, char **envp)
 {
 	char buf[4096];
 	int worst = -ENOENT;
 
+	if (argv[0][0] == '\0')
+		return -ENOENT;
 	for (const char *s = argv[0]; *s; s++)
 		if (*s == '/')
 			return sys_execve(argv[0], argv, envp);
 	for (const char *p = path_of(envp); *p;) {
 		size_t n = 0;
-		while (*p && *p != ':' && n < sizeof buf / 2)
-			buf[n++] = *p++;
-		while (*p && *p != ':')
-			p++;
+		for (; *p && *p != ':'; p++)
+			n = append(buf, n, sizeof buf, *p);
 		if (*p == ':')
 			p++;
 		if (n == 0)
 			continue;
-		buf[n++] = '/';
-		for (const char *s = argv[0]; *s && n < sizeof buf - 1; s++)
-			buf[n++] = *s;
+		n = append(buf, n, sizeof buf, '/');
+		for (const char *s = argv[0]; *s; s++)
+			n = append(buf, n, sizeof buf, *s);
+		if (n == sizeof buf) {
+			worst = -ENAMETOOLONG; /* never a shorter path: it would be another program */
+			continue;
+		}
 		buf[n] = '\0';
 		int err = sys_execve(buf, argv, envp);
 		if (err != -ENOENT && err != -ENOTDIR)

@@ -13,6 +13,7 @@ struct pc_job {
 	const char *search_path; /* the value of PATH in the container's environment, or NULL */
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
 	int sock;		 /* the child's end of the report socket */
+	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
 	uint64_t *trace_ns;
 	uint32_t n_trace;
 	struct pc_fault fault;
@@ -69,7 +70,8 @@ enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
 
 /* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c) */
-int pc_prepare(struct pc_job *job, struct pc_report *report);
+/* *made: whether anything has been done that the finish section must undo */
+int pc_prepare(struct pc_job *job, bool *made, struct pc_report *report);
 int pc_finish_plan(const struct pc_plan *plan, const struct pc_fault *fault, struct pc_usage *usage, struct pc_report *report);
 int pc_make_overlay(const struct pc_job *job, const struct pc_op *op);
 int pc_clone_tree(const char *source, const struct pc_op *op);
@@ -82,6 +84,16 @@ int pc_spawn_run(struct pc_job *job, uint64_t deadline_ns, struct pc_report *rep
 
 /* clone.c: clone3 whose child runs fn(arg) on the stack in `args`; fn must not return. */
 long pc_clone3(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);
+
+/* `fd`, or, when it is 0, 1 or 2 (the caller's process had closed a standard stream), a copy above; consumes `fd`. */
+static inline int pc_above_stdio(int fd)
+{
+	if (fd < 0 || fd > 2)
+		return fd;
+	int copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	fd_close(&fd);
+	return copy;
+}
 
 static inline size_t pc_strlen(const char *s)
 {

@@ -18,6 +18,16 @@ static uint64_t resolve_flags(bool nosymlink)
 	return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (nosymlink ? RESOLVE_NO_SYMLINKS : 0);
 }
 
+/* EAGAIN: the kernel saw a rename or a mount somewhere while it walked a "..", which other starts cause all the time. */
+static int open_in_root(struct pc_child *c, const char *path, bool nosymlink)
+{
+	int fd = -EAGAIN;
+
+	for (int tries = 0; fd == -EAGAIN && tries < 128; tries++)
+		fd = sys_openat2(c->root_fd, path, O_PATH | O_CLOEXEC, 0, resolve_flags(nosymlink));
+	return fd;
+}
+
 /* Makes the missing part of `path` below the root, one component after the other, each by its parent's fd. */
 static int make_target(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make)
 {
@@ -37,7 +47,7 @@ static int make_target(struct pc_child *c, const char *path, bool nosymlink, enu
 			part[k] = path[k];
 		part[i] = '\0';
 		bool last = path[i] == '\0' || path[i + 1] == '\0';
-		int fd = sys_openat2(c->root_fd, part, O_PATH | O_CLOEXEC, 0, resolve_flags(nosymlink));
+		int fd = open_in_root(c, part, nosymlink);
 		if (fd == -ENOENT) {
 			int err = last && make == PC_TARGET_FILE ? sys_mknodat(parent, part + start, S_IFREG | 0644, 0)
 								  : sys_mkdirat(parent, part + start, 0755);
@@ -56,7 +66,7 @@ static int make_target(struct pc_child *c, const char *path, bool nosymlink, enu
 
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make)
 {
-	int fd = sys_openat2(c->root_fd, path, O_PATH | O_CLOEXEC, 0, resolve_flags(nosymlink));
+	int fd = open_in_root(c, path, nosymlink);
 
 	if (fd == -ENOENT && make != PC_TARGET_EXISTS)
 		return at_step(c, PC_STEP_MAKE_TARGET, make_target(c, path, nosymlink, make));

@@ -27,6 +27,11 @@ PC_EXPORT uint32_t pc_op_count(void)
 	return PC_OP_COUNT;
 }
 
+bool pc_op_makes_fd(uint16_t code)
+{
+	return code < PC_OP_COUNT && (op_fields[code] & PC_MAKES);
+}
+
 const char *pc_next(const char *s)
 {
 	while (*s != '\0')
@@ -73,6 +78,8 @@ static bool op_fits(const struct pc_plan *plan, const struct pc_op *op, enum pc_
 	if (!(fields & section_bit[section]))
 		return false;
 	if (!slot_fits(plan, op->slot, fields & PC_SLOT) || !slot_fits(plan, op->slot2, fields & PC_SLOT2))
+		return false;
+	if ((fields & PC_MAKES) && (uint32_t)op->slot < plan->head.n_given)
 		return false;
 	if (op->code == PC_OP_STDIO && !slot_fits(plan, (int32_t)op->n, false))
 		return false;
@@ -155,7 +162,8 @@ PC_EXPORT int pc_plan_check(const uint8_t *bytes, uint64_t len, uint32_t *where)
 	copy = malloc(len ? len : 1);
 	if (copy == NULL)
 		return -ENOMEM;
-	memcpy(copy, bytes, len);
+	if (len > 0) /* cffi passes NULL for an empty buffer, and memcpy must not see it */
+		memcpy(copy, bytes, len);
 	int err = pc_plan_decode(copy, len, &plan, where);
 	free(copy);
 	return err;

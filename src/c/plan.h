@@ -70,6 +70,7 @@ enum {
 	PC_BLOB = 16,    /* s3 starts n bytes, 8-byte aligned */
 	PC_SLOT = 32,    /* slot must be one */
 	PC_SLOT2 = 64,   /* slot2 must be one */
+	PC_MAKES = 128,  /* fills slot, which must not be a given one */
 	PC_IN_P = 256,   /* allowed in prepare, child, finish */
 	PC_IN_C = 512,
 	PC_IN_F = 1024,
@@ -93,12 +94,12 @@ enum {
 	X(NONE, 0)                                                                                                     \
 	/* prepare */                                                                                                  \
 	X(DIR_MAKE, PC_IN_P | PC_S1)                          /* mkdir s1, mode x */                                   \
-	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT)             /* mkdir s1, open it as slot */                          \
-	X(CGROUP_OPEN, PC_IN_P | PC_S1 | PC_SLOT)             /* open the existing cgroup s1 as slot */                \
+	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot */                          \
+	X(CGROUP_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* open the existing cgroup s1 as slot */                \
 	X(CGROUP_WRITE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT)    /* write s2 to the file s1 of slot */                    \
 	X(CGROUP_DEVICES, PC_IN_P | PC_SLOT | PC_BLOB)        /* attach the eBPF device program to slot */             \
-	X(OVERLAY, PC_IN_P | PC_S1 | PC_S2 | PC_LIST | PC_SLOT) /* upper s1, work s2, n lower: detached mount in slot */ \
-	X(TREE_CLONE, PC_IN_P | PC_S1 | PC_SLOT)              /* detached copy of s1; attributes x set, y cleared, z propagation */ \
+	X(OVERLAY, PC_IN_P | PC_S1 | PC_S2 | PC_LIST | PC_SLOT | PC_MAKES) /* upper s1, work s2, n lower: detached mount in slot */ \
+	X(TREE_CLONE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)   /* detached copy of s1; attributes x set, y cleared, z propagation */ \
 	/* child */                                                                                                    \
 	X(CGROUP_JOIN, PC_IN_C | PC_SLOT)                     /* move the child into slot */                           \
 	X(UNSHARE, PC_IN_C)                                   /* unshare(x) */                                         \
@@ -166,6 +167,9 @@ static inline const char *pc_str(const struct pc_plan *plan, uint32_t off)
 {
 	return plan->strings + off;
 }
+
+/* Whether the op's answer is an fd for its slot. */
+bool pc_op_makes_fd(uint16_t code);
 
 /* The string that follows `s` in a list. */
 const char *pc_next(const char *s);

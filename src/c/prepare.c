@@ -15,8 +15,11 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 	case PC_OP_DIR_MAKE:
 		return sys_mkdirat(AT_FDCWD, s1, (unsigned)op->x);
 	case PC_OP_CGROUP_MAKE:
-		err = sys_mkdirat(AT_FDCWD, s1, 0755);
-		return err < 0 ? err : pc_cgroup_open(s1);
+		if ((err = sys_mkdirat(AT_FDCWD, s1, 0755)) < 0)
+			return err;
+		if ((err = pc_cgroup_open(s1)) < 0)
+			(void)sys_unlinkat(AT_FDCWD, s1, AT_REMOVEDIR); /* an op that fails has done nothing */
+		return err;
 	case PC_OP_CGROUP_OPEN:
 		return pc_cgroup_open(s1);
 	case PC_OP_CGROUP_WRITE:
@@ -41,26 +44,27 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 	return -ENOSYS;
 }
 
-static bool makes_fd(uint16_t code)
-{
-	return code == PC_OP_CGROUP_MAKE || code == PC_OP_CGROUP_OPEN || code == PC_OP_OVERLAY || code == PC_OP_TREE_CLONE;
-}
-
-int pc_prepare(struct pc_job *job, struct pc_report *report)
+int pc_prepare(struct pc_job *job, bool *made, struct pc_report *report)
 {
 	const struct pc_op *ops = job->plan.ops[PC_PREPARE];
 
+	*made = job->plan.head.n_ops[PC_PREPARE] == 0;
 	for (uint32_t i = 0; i < job->plan.head.n_ops[PC_PREPARE]; i++) {
 		bool fault = job->fault.kind && job->fault.section == PC_PREPARE && job->fault.op == i;
 		if (fault && job->fault.kind != 1)
 			(void)sys_kill(sys_getpid(), SIGKILL);
-		int ret = fault ? -job->fault.err : prepare_one(job, &ops[i]);
+		int ret = fault ? -(job->fault.err ? job->fault.err : EIO) : prepare_one(job, &ops[i]);
+		if (!fault && pc_op_makes_fd(ops[i].code))
+			ret = pc_above_stdio(ret);
 		if (ret < 0) {
 			*report = (struct pc_report){.step = PC_STEP_OP, .err = -ret, .section = PC_PREPARE, .arg = i};
 			return ret;
 		}
-		if (makes_fd(ops[i].code))
+		*made = true;
+		if (pc_op_makes_fd(ops[i].code)) {
+			fd_close(&job->slots[ops[i].slot]); /* a slot made twice; never a given one: the decoder refuses that */
 			job->slots[ops[i].slot] = ret;
+		}
 		if (job->trace_ns && i < job->n_trace)
 			job->trace_ns[i] = sys_now_ns();
 	}

@@ -21,8 +21,8 @@ struct pc_report {
 	uint32_t arg;
 };
 
-/* For tests: make op `op` of `section` fail with `err` (kind 1), be killed there (kind 2), or have the parent killed
- * there (kind 3). kind 0: none. */
+/* For tests: make op `op` of `section` fail with `err` (kind 1), be killed there (kind 2), have the parent killed
+ * there (kind 3), or hang there (kind 4). kind 0: none. */
 struct pc_fault {
 	uint32_t kind;
 	uint32_t section;
@@ -88,7 +88,8 @@ uint32_t pc_op_count(void);
 int pc_plan_check(const uint8_t *plan, uint64_t plan_len, uint32_t *where);
 
 /* Executes prepare, clones the child, executes child. Returns 0 when the program is running (or, gated, waits);
- * otherwise -errno with out->report filled, the finish section executed and the child reaped. */
+ * otherwise -errno with out->report filled, the child reaped and, unless not even the first prepare op had succeeded
+ * (what lies there is then not ours), the finish section executed. */
 int pc_start(const struct pc_start_args *args, struct pc_process *out);
 
 /* Executes the finish section: usage, then removal of what prepare made. Every op is tried; the first failure is

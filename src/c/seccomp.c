@@ -28,10 +28,13 @@ PC_EXPORT int pc_seccomp_resolve(const char *name, uint32_t audit_arch)
 		void *lib = dlopen("libseccomp.so.2", RTLD_NOW | RTLD_LOCAL);
 		if (lib == NULL)
 			return INT_MIN;
-		void *symbol = dlsym(lib, "seccomp_syscall_resolve_name_arch");
-		if (symbol == NULL)
+		union { /* ISO C has no cast from data to function */
+			void *data;
+			int (*function)(uint32_t, const char *);
+		} symbol = {.data = dlsym(lib, "seccomp_syscall_resolve_name_arch")};
+		if (symbol.data == NULL)
 			return INT_MIN;
-		__builtin_memcpy(&resolve, &symbol, sizeof resolve); /* ISO C has no cast from data to function */
+		resolve = symbol.function;
 	}
 	return resolve(audit_arch, name);
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,11 +33,14 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 	if (a->plan_len < sizeof head || a->plan_len > PC_PLAN_MAX)
 		return NULL;
 	memcpy(&head, a->plan, sizeof head);
-	size_t pointers = ((size_t)head.argc + head.envc + 2) * sizeof(char *);
-	if (head.argc > head.total_len || head.envc > head.total_len)
+	if (head.argc > a->plan_len || head.envc > a->plan_len) {
+		report->arg = offsetof(struct pc_plan_header, argv_off);
 		return NULL;
+	}
+	size_t pointers = ((size_t)head.argc + head.envc + 2) * sizeof(char *);
 	size_t bytes = (a->plan_len + 7) & ~(size_t)7;
-	struct pc_job *job = calloc(1, sizeof *job + bytes + pointers + a->plan_len + 2);
+	/* a path to execute: an entry of PATH, '/', argv[0], NUL; twice the Plan since both may be the same string */
+	struct pc_job *job = calloc(1, sizeof *job + bytes + pointers + 2 * a->plan_len + 2);
 	if (job == NULL) {
 		*report = (struct pc_report){.step = PC_STEP_ALLOCATE, .err = ENOMEM};
 		return NULL;
@@ -105,15 +109,35 @@ static int receive(int sock, struct pc_report *r, int *fd, bool block)
 	return 1;
 }
 
+/* Until the child's next message. A child in shared memory has already sent all it had to say. */
+static int wait_for_message(int sock, uint64_t deadline_ns)
+{
+	struct pollfd fds = {.fd = sock, .events = POLLIN};
+
+	for (;;) {
+		uint64_t now = sys_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+		struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
+		int n = sys_ppoll(&fds, 1, deadline_ns ? &ts : NULL);
+		if (n != -EINTR)
+			return n == 0 ? -ETIMEDOUT : n;
+	}
+}
+
 /* Reads the child's messages. 0: READY was said and no error followed. A gated child says no more until let go. */
-static int read_report(struct pc_job *job, int sock, struct pc_process *out)
+static int read_report(struct pc_job *job, int sock, uint64_t deadline_ns, struct pc_process *out)
 {
 	bool shared = job->plan.head.flags & PC_PLAN_SHARE_VM, gated = job->plan.head.flags & PC_PLAN_GATED;
 	bool ready = false;
 
 	for (;;) {
 		struct pc_report r = {0};
-		int got = receive(sock, &r, &out->tty_fd, !shared);
+		int got = shared ? 0 : wait_for_message(sock, deadline_ns);
+		if (got == -ETIMEDOUT) {
+			out->report = (struct pc_report){.step = PC_STEP_DEADLINE, .err = ETIMEDOUT};
+			return got;
+		}
+		if (got >= 0)
+			got = receive(sock, &r, &out->tty_fd, !shared);
 		if (got < 0) {
 			out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = -got, .section = PC_CHILD};
 			return got;
@@ -124,6 +148,8 @@ static int read_report(struct pc_job *job, int sock, struct pc_process *out)
 			ready = true;
 			if (gated)
 				return 0;
+		} else if (r.step == PC_STEP_NONE && job->fault.kind == 3) {
+			(void)sys_kill(sys_getpid(), SIGKILL);
 		} else if (r.step != PC_STEP_TTY) {
 			out->report = r;
 			return r.err > 0 ? -r.err : -EBADMSG;
@@ -154,15 +180,24 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 		out->report = (struct pc_report){.step = PC_STEP_SOCKET, .err = -err};
 		return err;
 	}
-	scoped_fd int ours = pair[0];
-	job->sock = pair[1];
+	/* in the child STDIO and TTY would replace 0, 1 or 2 */
+	scoped_fd int ours = pc_above_stdio(pair[0]), theirs = pc_above_stdio(pair[1]);
+	if (ours < 0 || theirs < 0) {
+		err = ours < 0 ? ours : theirs;
+		out->report = (struct pc_report){.step = PC_STEP_SOCKET, .err = -err};
+		return err;
+	}
+	job->sock = theirs;
+	job->parent_sock = ours;
 	job->pidfd = -1;
 	job->pid = -ECHILD;
 	err = pc_spawn_run(job, a->deadline_ns, &out->report);
-	(void)sys_close(pair[1]);
+	fd_close(&theirs);
 	scoped_fd int pidfd = job->pidfd;
 	if (err == 0)
-		err = read_report(job, ours, out);
+		err = read_report(job, ours, a->deadline_ns, out);
+	if (err == 0 && !(job->plan.head.flags & (PC_PLAN_SHARE_VM | PC_PLAN_GATED)))
+		job->execed_ns = sys_now_ns(); /* the end of file came from execve, which closed the child's end */
 	if (err < 0) {
 		if (pidfd >= 0)
 			reap_quietly(pidfd);
@@ -189,15 +224,16 @@ PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)
 	job->trace_ns = a->trace_ns;
 	job->n_trace = a->n_trace;
 	int err = fill_slots(job, a, &out->report);
+	bool made = false;
 	if (err == 0)
-		err = pc_prepare(job, &out->report);
+		err = pc_prepare(job, &made, &out->report);
 	out->prepared_ns = sys_now_ns();
 	if (err == 0)
 		err = clone_and_listen(job, a, out);
 	out->cloned_ns = job->cloned_ns;
 	out->execed_ns = job->execed_ns;
 	close_made_slots(job);
-	if (err < 0) {
+	if (err < 0 && made) { /* else what the finish section would remove is someone else's */
 		memset(&usage, 0, sizeof usage);
 		(void)pc_finish_plan(&job->plan, NULL, &usage, &ignored); /* the first failure is the one to tell */
 	}
@@ -218,7 +254,8 @@ PC_EXPORT int pc_finish(const uint8_t *bytes, uint64_t len, const struct pc_faul
 	uint8_t *copy = malloc(len ? len : 1);
 	if (copy == NULL)
 		return -ENOMEM;
-	memcpy(copy, bytes, len);
+	if (len > 0)
+		memcpy(copy, bytes, len);
 	int err = pc_plan_decode(copy, len, &plan, &where);
 	if (err == 0)
 		err = pc_finish_plan(&plan, fault, usage, report);

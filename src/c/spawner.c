@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <linux/mount.h>
+#include <linux/prctl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -33,19 +34,43 @@ static struct {
 	pthread_cond_t finished; /* some spawner is done, or has set itself up */
 	struct spawner *idle[2]; /* by lean */
 	int lean_ns; /* fd of the lean mount namespace */
-	bool registered;
+	unsigned sharing; /* children now in our memory */
+	int dumpable;	  /* ours, before the first of them */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .lean_ns = -1};
+
+static pthread_once_t registered = PTHREAD_ONCE_INIT;
 
 /* The threads are gone in a forked child; the namespace's fd is as good as before. */
 static void forget_threads(void)
 {
 	(void)pthread_mutex_init(&pool.lock, NULL);
 	pool.idle[0] = pool.idle[1] = NULL;
+	pool.sharing = 0;
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&pool.finished, &attr);
 	(void)pthread_condattr_destroy(&attr);
+}
+
+static void set_up_pool(void)
+{
+	forget_threads(); /* also sets up the condition's clock */
+	(void)pthread_atfork(NULL, NULL, forget_threads);
+}
+
+/* A child in our memory that changes its ids or capabilities makes the memory, hence us, not dumpable: meant for as
+ * long as it is there, not for ever. Both are called with the lock held. */
+static void begin_sharing(void)
+{
+	if (pool.sharing++ == 0)
+		pool.dumpable = sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static void end_sharing(void)
+{
+	if (--pool.sharing == 0 && pool.dumpable == 1)
+		(void)sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* cannot fail with this argument */
 }
 
 static int build_lean_namespace(void)
@@ -107,6 +132,7 @@ static void clone_child(struct spawner *self)
 		.cgroup = head->cgroup_slot >= 0 ? (uint64_t)(unsigned)job->slots[head->cgroup_slot] : 0,
 	};
 
+	job->cloned_ns = sys_now_ns(); /* a child in our memory overwrites it with the better value */
 	long pid = pc_clone3(&args, sizeof args, pc_child_main, job);
 	job->execed_ns = sys_now_ns();
 	if (pid < 0)
@@ -124,9 +150,14 @@ static void *spawner_main(void *arg)
 	while (usable) {
 		while (self->job == NULL || self->done)
 			(void)pthread_cond_wait(&self->wake, &pool.lock);
+		bool share = self->job->plan.head.flags & PC_PLAN_SHARE_VM;
+		if (share)
+			begin_sharing();
 		(void)pthread_mutex_unlock(&pool.lock);
 		clone_child(self);
 		(void)pthread_mutex_lock(&pool.lock);
+		if (share)
+			end_sharing();
 		self->done = true;
 		(void)pthread_cond_broadcast(&pool.finished);
 	}
@@ -211,14 +242,8 @@ int pc_spawn_run(struct pc_job *job, uint64_t deadline_ns, struct pc_report *rep
 	bool lean = job->plan.head.flags & PC_PLAN_LEAN;
 	int err = 0;
 
+	(void)pthread_once(&registered, set_up_pool);
 	(void)pthread_mutex_lock(&pool.lock);
-	if (!pool.registered) {
-		pool.registered = true;
-		(void)pthread_mutex_unlock(&pool.lock);
-		forget_threads(); /* also sets up the condition's clock */
-		(void)pthread_atfork(NULL, NULL, forget_threads);
-		(void)pthread_mutex_lock(&pool.lock);
-	}
 	struct spawner *s = pool.idle[lean];
 	if (s != NULL) {
 		pool.idle[lean] = s->next;

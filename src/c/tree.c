@@ -22,7 +22,6 @@ struct dirent64 {
 struct removal {
 	int top;
 	uint32_t moved; /* names of moved directories: unique within this removal */
-	uint64_t device;
 };
 
 static int remove_entries(struct removal *r, int dir, int depth);
@@ -32,42 +31,48 @@ static bool is_dot(const char *s)
 	return s[0] == '.' && (s[1] == '\0' || (s[1] == '.' && s[2] == '\0'));
 }
 
-static uint64_t device_of(int fd)
+/* Gone already is what we want: someone else may be removing the same tree. */
+static int unless_gone(int err)
 {
-	struct statx st;
-
-	if (sys_statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0)
-		return 0;
-	return ((uint64_t)st.stx_dev_major << 32) | st.stx_dev_minor;
+	return err == -ENOENT ? 0 : err;
 }
 
+/* A name may be taken, by an earlier removal that was killed or by a tree that means harm: then the next one. */
 static int move_up(struct removal *r, int dir, const char *name)
 {
-	char to[] = ".pycontain-removing-00000000";
-	uint32_t n = r->moved++;
+	for (;;) {
+		char to[] = ".pycontain-removing-00000000";
+		uint32_t n = r->moved++;
 
-	for (size_t i = sizeof to - 2; n != 0; i--, n >>= 4)
-		to[i] = "0123456789abcdef"[n & 15];
-	return sys_renameat(dir, name, r->top, to);
+		for (size_t i = sizeof to - 2; n != 0; i--, n >>= 4)
+			to[i] = "0123456789abcdef"[n & 15];
+		int err = sys_renameat(dir, name, r->top, to);
+		if (err != -ENOTEMPTY && err != -EEXIST && err != -ENOTDIR)
+			return unless_gone(err);
+	}
 }
 
 static int remove_one(struct removal *r, int dir, const char *name, int depth)
 {
-	int err = sys_unlinkat(dir, name, 0);
+	const int unlinked = sys_unlinkat(dir, name, 0);
 
-	if (err != -EISDIR && err != -EPERM)
-		return err == -ENOENT ? 0 : err;
-	err = sys_unlinkat(dir, name, AT_REMOVEDIR);
+	if (unlinked != -EISDIR && unlinked != -EPERM)
+		return unless_gone(unlinked);
+	int err = sys_unlinkat(dir, name, AT_REMOVEDIR);
+	if (err == -ENOTDIR)
+		return unlinked; /* a file that may not be removed, such as an immutable one */
 	if (err != -ENOTEMPTY && err != -EEXIST)
-		return err == -ENOENT ? 0 : err;
+		return unless_gone(err);
 	if (depth >= MAX_DEPTH)
 		return move_up(r, dir, name);
-	int sub = sys_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	/* NO_XDEV: -EXDEV for a mount, even one of the same file system, which a look at st_dev would enter */
+	int sub = sys_openat2(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+			      RESOLVE_BENEATH | RESOLVE_NO_XDEV);
 	if (sub < 0)
-		return sub;
-	err = device_of(sub) == r->device ? remove_entries(r, sub, depth + 1) : -EXDEV;
+		return unless_gone(sub);
+	err = remove_entries(r, sub, depth + 1);
 	(void)sys_close(sub);
-	return err < 0 ? err : sys_unlinkat(dir, name, AT_REMOVEDIR);
+	return err < 0 ? err : unless_gone(sys_unlinkat(dir, name, AT_REMOVEDIR));
 }
 
 /* Reads from the start again after each round: removal may disturb a directory's own order of entries. */
@@ -83,7 +88,7 @@ static int remove_entries(struct removal *r, int dir, int depth)
 		for (;;) {
 			long n = sys_getdents64(dir, buf, sizeof buf);
 			if (n < 0)
-				return (int)n;
+				return unless_gone((int)n); /* ENOENT: this directory itself has gone */
 			if (n == 0)
 				break;
 			for (long at = 0; at < n;) {
@@ -108,16 +113,16 @@ int pc_tree_remove(const char *path)
 	if (err == 0 || err == -ENOENT)
 		return 0;
 	if (err == -ENOTDIR)
-		return sys_unlinkat(AT_FDCWD, path, 0);
+		return unless_gone(sys_unlinkat(AT_FDCWD, path, 0));
 	if (err != -ENOTEMPTY && err != -EEXIST)
 		return err;
 	int top = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (top < 0)
-		return top == -ENOENT ? 0 : top;
-	struct removal r = {.top = top, .device = device_of(top)};
+		return unless_gone(top);
+	struct removal r = {.top = top};
 	err = remove_entries(&r, top, 0);
 	(void)sys_close(top);
-	return err < 0 ? err : sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+	return err < 0 ? err : unless_gone(sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR));
 }
 
 /* --- cgroups ---------------------------------------------------------------------------------------------------- */
