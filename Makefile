@@ -25,6 +25,7 @@ $(VENV)/.created: pyproject.toml
 
 $(STAMP): $(VENV)/.created $(C_SOURCES)
 	$(BIN)/python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e . 2>&1 | grep -v -e BuildBackendWarning -e '^ *[!*]' -e "'compat' editable" -e 'in future versions' -e 'Please adapt' -e 'lenient. modes' -e '^ *See https' -e 'mode = _Edit' -e '^ *$$' -e 'warn(importable)' || true
+	@$(BIN)/python -m compileall -q pycontain
 	@$(BIN)/pycontain --version
 	@touch $@
 
@@ -55,6 +56,21 @@ test-vm: $(VENV)/.tools peers ## the cgroup v2 virtual machine (QEMU)
 
 test-clients: $(VENV)/.tools peers ## the command line and images made by other tools (root)
 	$(PYTEST) tests/clients
+
+test-c: peers ## C unit tests: plain, with ASan and UBSan, and -fanalyzer
+	cmake -S . -B build/c >/dev/null && cmake --build build/c -j2 >/dev/null
+	ctest --test-dir build/c --output-on-failure
+	cmake -S . -B build/c-san -DPC_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=Debug >/dev/null && cmake --build build/c-san -j2 >/dev/null
+	ctest --test-dir build/c-san --output-on-failure
+	cmake -S . -B build/c-analyze -DPC_ANALYZE=ON >/dev/null && cmake --build build/c-analyze -j2 --target pycontain_core pycontain-init pycontain-guardian >/dev/null
+
+fuzz: peers ## libFuzzer on the Plan decoder, 20 seconds from the corpus in the repository
+	CC=clang cmake -S . -B build/c-fuzz -DPC_FUZZ=ON -DCMAKE_C_COMPILER=clang >/dev/null && cmake --build build/c-fuzz -j2 >/dev/null
+	mkdir -p build/fuzz-corpus
+	cd build && ./c-fuzz/tests/c/fuzz_plan -max_total_time=20 -verbosity=0 -print_final_stats=1 -dict=../tests/c/plan.dict fuzz-corpus ../tests/c/corpus
+
+cross: peers ## compile and link everything for aarch64
+	cmake -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake >/dev/null && cmake --build build/aarch64 -j2 >/dev/null
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

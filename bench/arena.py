@@ -82,6 +82,9 @@ def enter(data: str) -> Arena:
         notes += _split_hybrid_cgroups(directory)
     else:
         notes.append("not root: no private mount namespace, and the peers that need root are missing")
+    # pycontain's data lies where every peer's does; its workers and its command inherit this
+    os.environ["PYCONTAIN_DATA_ROOT"] = str(directory / "pycontain")
+    os.environ["PYCONTAIN_RUN_ROOT"] = str(directory / "pycontain-run")
     rootfs = directory / "rootfs"
     notes += _make_rootfs(rootfs)
     return Arena(directory=directory, rootfs=rootfs, token=directory.name, private=private, notes=tuple(notes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import os
 import shutil
@@ -15,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.arena import Arena
 from bench.bundle import find_seccomp_profile, oci_config, write_bundle
@@ -136,36 +134,19 @@ class CommandPeer(Peer):
 
 
 class SpawnFloor(CommandPeer):
-    """What no container can be cheaper than: start the program and wait for it."""
+    """The floor where pycontain is not built: by os.posix_spawn."""
 
     name = "floor"
     title = "floor: spawn + exec + wait"
     program = "busybox"
     needs_root = False
-    stamps = False
     version_arguments = ("--help",)
-
-    def __init__(self, arena: Arena) -> None:
-        super().__init__(arena)
-        self._argv = [str(arena.rootfs / "bin/busybox"), "true"]
-        try:
-            native: Any = importlib.import_module("pycontain._native")
-            self._spawn = getattr(native, "spawn_floor", None)
-        except Exception:  # absent, half built, or of another version: all mean the fallback
-            self._spawn = None
-        how = "CLONE_VM + execve in C" if self._spawn else "os.posix_spawn, for want of pycontain._native.spawn_floor"
-        self.options = f"no isolation ({how})"
-        self.stamps = self._spawn is None
+    options = "no isolation (os.posix_spawn, for want of pycontain._native.spawn_floor)"
 
     def argv(self, container: str, program: str) -> list[str]:
-        return self._argv if program == TRUE else [str(self.arena.rootfs) + program]
-
-    def once(self, *, stamped: bool = False) -> Sample:
-        if self._spawn is None:
-            return super().once(stamped=stamped)
-        until_exec_ns, until_exit_ns = self._spawn(self._argv)
-        exit_s = until_exit_ns / 1e9
-        return Sample(whole_s=exit_s, until_exec_s=until_exec_ns / 1e9, until_exit_s=exit_s)
+        return (
+            [str(self.arena.rootfs / "bin/busybox"), "true"] if program == TRUE else [str(self.arena.rootfs) + program]
+        )
 
 
 class Unshare(CommandPeer):
@@ -333,10 +314,14 @@ def _alive(*names: str) -> Iterator[str]:
 def all_peers(arena: Arena) -> list[Peer]:
     # Here, not above: these modules build on the classes of this one.
     from bench.docker import Docker
-    from bench.inprocess import in_process_peers
+    from bench.inprocess import Floor, in_process_peers
 
+    floor: Peer = Floor(arena, "floor", "floor: spawn + exec + wait")
+    if floor.missing() is not None:
+        floor.close()
+        floor = SpawnFloor(arena)
     commands: list[Peer] = [
-        *(SpawnFloor(arena), *in_process_peers(arena), PycontainCommand(arena), Unshare(arena), Bubblewrap(arena)),
+        *(floor, *in_process_peers(arena), PycontainCommand(arena), Unshare(arena), Bubblewrap(arena)),
         *(Crun(arena), CrunWithoutSeccomp(arena), Runc(arena), RuncWithoutSeccomp(arena)),
         *(Podman(arena), Docker(arena), VmBoot(arena)),
     ]

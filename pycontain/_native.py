@@ -55,14 +55,37 @@ class Started:
     def __init__(self) -> None:
         self._p = ffi.new("struct pc_process *", {"pid": -1, "pidfd": -1, "tty_fd": -1, "gate_fd": -1})
 
-    pid = property(lambda self: int(self._p.pid))
-    pidfd = property(lambda self: int(self._p.pidfd))
-    tty_fd = property(lambda self: int(self._p.tty_fd))
-    gate_fd = property(lambda self: int(self._p.gate_fd))
-    begun_ns = property(lambda self: int(self._p.begun_ns))
-    prepared_ns = property(lambda self: int(self._p.prepared_ns))
-    cloned_ns = property(lambda self: int(self._p.cloned_ns))
-    execed_ns = property(lambda self: int(self._p.execed_ns))
+    @property
+    def pid(self) -> int:
+        return int(self._p.pid)
+
+    @property
+    def pidfd(self) -> int:
+        return int(self._p.pidfd)
+
+    @property
+    def tty_fd(self) -> int:
+        return int(self._p.tty_fd)
+
+    @property
+    def gate_fd(self) -> int:
+        return int(self._p.gate_fd)
+
+    @property
+    def begun_ns(self) -> int:
+        return int(self._p.begun_ns)
+
+    @property
+    def prepared_ns(self) -> int:
+        return int(self._p.prepared_ns)
+
+    @property
+    def cloned_ns(self) -> int:
+        return int(self._p.cloned_ns)
+
+    @property
+    def execed_ns(self) -> int:
+        return int(self._p.execed_ns)
 
 
 class Exit:
@@ -74,11 +97,25 @@ class Exit:
     def __init__(self) -> None:
         self._e = ffi.new("struct pc_exit *")
 
-    code = property(lambda self: int(self._e.code))
-    status = property(lambda self: int(self._e.status))
-    user_ns = property(lambda self: int(self._e.user_ns))
-    system_ns = property(lambda self: int(self._e.system_ns))
-    max_rss_bytes = property(lambda self: int(self._e.max_rss_bytes))
+    @property
+    def code(self) -> int:
+        return int(self._e.code)
+
+    @property
+    def status(self) -> int:
+        return int(self._e.status)
+
+    @property
+    def user_ns(self) -> int:
+        return int(self._e.user_ns)
+
+    @property
+    def system_ns(self) -> int:
+        return int(self._e.system_ns)
+
+    @property
+    def max_rss_bytes(self) -> int:
+        return int(self._e.max_rss_bytes)
 
 
 class RawUsage:

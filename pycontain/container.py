@@ -115,6 +115,7 @@ def _drive(running: Running, exchange: Exchange, deadline: float | None) -> bool
             return False
         for fd, _ in poller.poll(left):
             if fd == running.pidfd:
+                running.note_end()
                 return True
             if fd == writing:
                 exchange.on_writable()

@@ -23,7 +23,9 @@ class Option:
 
     __slots__ = ("aliases", "help", "metavar", "names", "repeat")
 
-    def __init__(self, names: str, metavar: str, help: str, *, repeat: bool = False, aliases: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, names: str, metavar: str, help: str, *, repeat: bool = False, aliases: tuple[str, ...] = ()
+    ) -> None:
         self.names = names.split()
         self.metavar = metavar
         self.help = help

@@ -18,7 +18,9 @@ COMMAND = Command(
     "[--change INSTRUCTION]... FILE NAME[:TAG]",
     "Make an image of a tar of a root file system (plain, gzip, zstd or xz; -: standard input), and print its id.",
     (
-        Option("-c --change", "INSTRUCTION", 'set in the image: CMD ["sh"], ENV A=b, WORKDIR /srv, USER...', repeat=True),
+        Option(
+            "-c --change", "INSTRUCTION", 'set in the image: CMD ["sh"], ENV A=b, WORKDIR /srv, USER...', repeat=True
+        ),
         Option("-h --help", "", "print this"),
     ),
     interspersed=True,

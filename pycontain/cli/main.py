@@ -87,7 +87,20 @@ def console() -> NoReturn:
         # the reader has gone; without this the interpreter's own flush would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + _SIGPIPE
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process. What the interpreter's own shutdown would do, the kernel does at once and for nothing; what only
+    we can do is done here."""
+    session = sys.modules.get("pycontain.runtime.session")
+    if session is not None:
+        session.close_all()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        pass
+    os._exit(code)
 
 
 def _report(message: str, code: int) -> int:

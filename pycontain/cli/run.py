@@ -182,7 +182,9 @@ def _file(option: str, path: str, read_lines: Callable[[str], Any]) -> Any:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"--{option} {path}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from None
+        raise InvalidArgument(
+            f"--{option} {path}: byte {error.start + 1} is not UTF-8: save the file as UTF-8"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         why = getattr(error, "strerror", None) or error
         raise InvalidArgument(f"--{option} {path}: cannot read it: {why}; name a file of lines NAME=VALUE") from None

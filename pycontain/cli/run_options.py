@@ -72,7 +72,9 @@ _LATER = {
     **{name: _LIFE.format(name) for name in ("--log-driver", "--log-opt", "--stop-timeout", "--no-healthcheck")},
     **{f"--health-{name}": _LIFE.format(f"--health-{name}") for name in ("cmd", "interval", "retries", "timeout")},
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--link"), _NETWORK),
-    **dict.fromkeys(("--dns", "--dns-option", "--dns-search", "--network-alias", "--net-alias", "--mac-address"), _NETWORK),
+    **dict.fromkeys(
+        ("--dns", "--dns-option", "--dns-search", "--network-alias", "--net-alias", "--mac-address"), _NETWORK
+    ),
     **dict.fromkeys(("--pull", "--platform"), _PULL),
     "--cpu-period": "write --cpus N: N CPUs' worth of time",
     "--cpu-quota": "write --cpus N: N CPUs' worth of time",

@@ -36,6 +36,7 @@ _FORWARDED = (
 _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 # process 1 of a PID namespace ignores a signal that it has no handler for: so many in such a time mean it
 _INTERRUPTS, _INTERRUPT_WINDOW_S = 3, 3.0
+_HANGUP_GRACE_S = 5.0
 
 
 def say(message: str, *, end: str = "\n") -> None:
@@ -105,6 +106,7 @@ class _Follower:
         self.terminal = terminal
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.timed_out = False
+        self._hung_up = False
         self._interrupts: list[float] = []
 
     def follow(self, signals: _Signals) -> Outcome:
@@ -124,14 +126,28 @@ class _Follower:
                         self._signal(number)
                 elif self.terminal is not None:
                     self.terminal.serve(fd, event)
+                    self._notice_hangup(self.terminal, poller)
             if not ended and self.deadline is not None and time.monotonic() >= self.deadline:
-                self.timed_out = ended = True
+                self.timed_out = not self._hung_up
+                ended = True
                 self.running.kill(signal.SIGKILL)
-        if self.timed_out:
-            _wait_end(pidfd)
+                _wait_end(pidfd)
         if self.terminal is not None:
             self.terminal.drain()
         return _outcome(self.running)
+
+    def _notice_hangup(self, terminal: Terminal, poller: select.poll) -> None:
+        """Our terminal is gone, so the container's goes too, as for a shell in a closed window: SIGHUP, an end of file,
+        and some seconds for it to end by itself."""
+        if self._hung_up or not terminal.hung_up:
+            return
+        self._hung_up = True
+        terminal.forget_container()
+        terminal.register(poller)
+        self.running.kill(signal.SIGHUP)
+        self.running.close_tty()
+        grace = time.monotonic() + _HANGUP_GRACE_S
+        self.deadline = grace if self.deadline is None else min(grace, self.deadline)
 
     def _remaining_ms(self) -> int | None:
         # upwards: a poll that ends too early would spin

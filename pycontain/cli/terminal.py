@@ -31,6 +31,7 @@ class Terminal:
         self._raw: tuple[int, list[Any]] | None = None  # the terminal that is raw, and how it was
         self._registered: dict[int, int] = {}
         self._tty_open = True
+        self.hung_up = False  # our terminal has gone away: a closed window, a lost connection
         os.set_blocking(tty_fd, False)
 
     def __enter__(self) -> Terminal:
@@ -83,6 +84,7 @@ class Terminal:
         except OSError:  # EIO: a hangup
             data = b""
         if not data:
+            self.hung_up = self._raw is not None
             self._restore()
             self._stdin = -1
         return data
@@ -110,7 +112,15 @@ class Terminal:
                 poller = select.poll()
                 poller.register(self._stdout, select.POLLOUT)
                 poller.poll()
+            except OSError:  # EIO: a hangup
+                self.hung_up = True
+                return False
         return True
+
+    def forget_container(self) -> None:
+        """The container's side is closed by its owner: nothing more goes there or comes from there."""
+        self._tty_open = False
+        self._pending = b""
 
     def drain(self) -> None:
         """The rest of the output, after the end."""
@@ -121,6 +131,8 @@ class Terminal:
 
     def resize(self) -> None:
         """Gives the container's terminal the size of ours."""
+        if not self._tty_open:
+            return
         for fd in (self._stdin, self._stdout):
             try:
                 size = fcntl.ioctl(fd, termios.TIOCGWINSZ, _WINSIZE)

@@ -49,7 +49,9 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
     Raises InvalidArgument, ImageNotFound, Unsupported: in one line, naming the option."""
     online = os.cpu_count() or 1
     if request.cpus is not None and request.cpus > online:
-        raise InvalidArgument(f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit")
+        raise InvalidArgument(
+            f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit"
+        )
     rootfs = resolve(request.image, data_root=data_root)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)

@@ -180,6 +180,7 @@ class Running:
         self.started = _native.Started()
         self.outcome: Outcome | None = None
         self._end = _native.Exit()
+        self._ended_ns = 0
         self._tty_open = True
         self._session = session
         self._begun_ns = begun_ns
@@ -217,25 +218,30 @@ class Running:
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:
         """The Outcome; None when it has not ended within ``timeout_s`` seconds."""
-        if self.outcome is None:
+        if self.outcome is None and not self._ended_ns:
             poller = select.poll()
             poller.register(self.pidfd, select.POLLIN)
             if not poller.poll(None if timeout_s is None else max(0.0, timeout_s * 1000)):
                 return None
+            self.note_end()
         return self.poll()
+
+    def note_end(self) -> None:
+        """Says that ``pidfd`` was seen to be readable: this is the moment that the accounts take for the end."""
+        self._ended_ns = self._ended_ns or time.monotonic_ns()
 
     def poll(self) -> Outcome | None:
         """The Outcome when it has ended, having removed everything; None while it runs."""
         if self.outcome is not None:
             return self.outcome
-        ended_ns = time.monotonic_ns()
         pidfd = self.started.pidfd
         if not _native.reap(pidfd, self._end, block=False):
             return None
+        self.note_end()
         raw, _left = _native.finish(self.plan.data, self._fault)  # what could not be removed is swept with the owner
         if self.request.name is not None:
             self._session.release_name(self.request.name)
-        self.outcome = self._outcome(self._end, raw, ended_ns)
+        self.outcome = self._outcome(self._end, raw, self._ended_ns)
         os.close(pidfd)
         return self.outcome
 

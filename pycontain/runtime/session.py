@@ -43,6 +43,13 @@ def _read(path: str) -> str:
         return f.read().strip()
 
 
+def _on_tmpfs(path: str) -> bool:
+    device = os.stat(path).st_dev
+    mark = f" {os.major(device)}:{os.minor(device)} "
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
+        return any(" - tmpfs " in line for line in f if mark in line)
+
+
 class Session:
     """What one process shares among its containers on one pair of roots."""
 
@@ -51,6 +58,7 @@ class Session:
         self.facts = facts
         self.owner = f"{os.getpid()}-{os.urandom(6).hex()}"
         self.directory = f"{roots.data_root}/ephemeral/{self.owner}"
+        self.volatile = True  # upper layers are worth marking as never to be synced
         self.cgroup_parent = f"{CGROUP_BASE}/{self.owner}"
         self._lock = RLock()  # starts come from many threads
         self._cgroups_made: set[str] = set()
@@ -71,6 +79,7 @@ class Session:
             while not self._lock_owner():
                 pass
             os.mkdir(self.directory, 0o711)
+            self.volatile = not _on_tmpfs(self.directory)  # nothing there to sync: the mark would only cost
         except OSError as e:
             number = e.errno or 0
             self._release()

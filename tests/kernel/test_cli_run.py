@@ -151,3 +151,23 @@ def test_terminal_is_as_before_afterwards() -> None:
     after = termios.tcgetattr(session.fd)
     assert session.exit_code() == 124
     assert before == after
+
+
+def test_a_closed_terminal_ends_the_container() -> None:
+    """A window that is closed, a connection that breaks: neither the command nor the container lives on unseen."""
+    pid, master = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup: only the end of file tells
+        os.execv(PROGRAM[0], [*PROGRAM, "run", "-it", "host", "sh", "-c", "echo here; exec sleep 1000"])
+    seen = b""
+    while b"here" not in seen:
+        seen += os.read(master, 1000)
+    os.close(master)
+    pidfd = os.pidfd_open(pid)
+    try:
+        assert select.select([pidfd], [], [], 20)[0], "the command still runs"
+    finally:
+        os.close(pidfd)
+        if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

@@ -13,8 +13,10 @@ set -euo pipefail
 PEERS=(runc crun podman buildah conmon bubblewrap docker.io containerd docker-registry umoci skopeo)
 TOOLS=(busybox-static util-linux uidmap passt slirp4netns iproute2 iptables nftables hyperfine shellcheck)
 # debian-archive-keyring: mmdebstrap needs it on hosts that are not Debian.
+# For the C core alone: sanitizers, analyzer and cross compiler; clang only for libFuzzer.
+C_TOOLS=(cmake make gcc libc6-dev clang libclang-rt-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 VM=(qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod)
-PACKAGES=("${PEERS[@]}" "${TOOLS[@]}" "${VM[@]}")
+PACKAGES=("${PEERS[@]}" "${TOOLS[@]}" "${C_TOOLS[@]}" "${VM[@]}")
 
 POLICY=/usr/sbin/policy-rc.d
 POLICY_SAVED=

@@ -197,7 +197,9 @@ def test_reader_that_has_gone_is_no_traceback() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     code = "from pycontain.cli.main import console; console()"
-    done = subprocess.run([sys.executable, "-c", code, "version"], stdout=write_end, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "version"], stdout=write_end, stderr=subprocess.PIPE, check=False
+    )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")
 

@@ -12,7 +12,11 @@ from pycontain.cli.run_options import COMMAND as RUN
 
 COMMANDS: list[Command] = [
     cli.TOP,
-    *(import_module(f"pycontain.cli.{module}").COMMAND for module, _ in cli.COMMANDS.values() if module and module != "run"),
+    *(
+        import_module(f"pycontain.cli.{module}").COMMAND
+        for module, _ in cli.COMMANDS.values()
+        if module and module != "run"
+    ),
     RUN,
 ]
 

@@ -43,7 +43,9 @@ RUN = "from pycontain.cli import main, run; from pycontain.cli.arguments import 
 
 
 def test_arguments_of_run_need_nothing_heavy() -> None:
-    modules = loaded(f"{RUN}\nrun.request_of(*read(run.COMMAND, ['--rm', '-m', '64m', '-e', 'A=b', 'host', 'sh']), {{}})")
+    modules = loaded(
+        f"{RUN}\nrun.request_of(*read(run.COMMAND, ['--rm', '-m', '64m', '-e', 'A=b', 'host', 'sh']), {{}})"
+    )
     assert heavy(modules) == []
     assert sorted(modules & NOT_OURS) == []
 

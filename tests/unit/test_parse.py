@@ -61,7 +61,11 @@ GOOD: list[tuple[Callable[..., Any], Any, Any]] = [
     (parse.signal_number, "9", 9),
     (parse.signal_number, "SIGRTMIN+3", 37),
     (parse.volume, "/a:/b", Mount(type="bind", source="/a", target="/b", create_source=True)),
-    (parse.volume, "./a:/b/../c/:ro,Z", Mount(type="bind", source="./a", target="/c", read_only=True, create_source=True)),
+    (
+        parse.volume,
+        "./a:/b/../c/:ro,Z",
+        Mount(type="bind", source="./a", target="/c", read_only=True, create_source=True),
+    ),
     (
         parse.volume,
         "/a:/b:rw,rslave,nosuid",
@@ -230,7 +234,9 @@ def test_env_file_has_dockers_rules() -> None:
     assert parse.env_file(text, {"B": "mine"}) == (("A", '"quoted" # no comment'), ("B", "mine"), ("C", "\x0cd"))
 
 
-@pytest.mark.parametrize(("text", "phrase"), [("A=1\n=x", "line 2"), ("A b=1", "line 1.*whitespace"), ("\nA\0=1", "line 2.*NUL")])
+@pytest.mark.parametrize(
+    ("text", "phrase"), [("A=1\n=x", "line 2"), ("A b=1", "line 1.*whitespace"), ("\nA\0=1", "line 2.*NUL")]
+)
 def test_env_file_error_names_the_line(text: str, phrase: str) -> None:
     with pytest.raises(InvalidArgument, match=phrase):
         parse.env_file(text, {})
@@ -256,9 +262,9 @@ def test_every_parser_answers_or_says_why(text: str) -> None:
             assert len(str(error).splitlines()) == 1
 
 
-PATH = st.lists(st.text(string.ascii_letters + string.digits + "_- .", min_size=1, max_size=8), min_size=1, max_size=4).map(
-    lambda parts: "/" + "/".join(parts)
-)
+PATH = st.lists(
+    st.text(string.ascii_letters + string.digits + "_- .", min_size=1, max_size=8), min_size=1, max_size=4
+).map(lambda parts: "/" + "/".join(parts))
 
 
 @given(PATH, PATH, st.booleans())
@@ -266,7 +272,10 @@ def test_volume_round_trip(source: str, target: str, read_only: bool) -> None:
     found = parse.volume(f"{source}:{target}{':ro' if read_only else ''}")
     assert (found.source, found.read_only) == (source, read_only)
     assert found.target.startswith("/") and "//" not in found.target and ".." not in found.target.split("/")
-    assert parse.mount(f"type=bind,source={source},target={target},readonly={str(read_only).lower()}").target == found.target
+    assert (
+        parse.mount(f"type=bind,source={source},target={target},readonly={str(read_only).lower()}").target
+        == found.target
+    )
 
 
 # --- contradictions ---------------------------------------------------------------------------------------------------

@@ -72,7 +72,18 @@ def test_half_a_cpu_within_ten_percent() -> None:
 
 
 def test_fork_bomb_stops_at_the_pids_limit() -> None:
-    bomb = "import os, time\nn = 0\ntry:\n    while True:\n        if os.fork() == 0:\n            time.sleep(1000)\n        n += 1\nexcept OSError as e:\n    print(n, e.errno, flush=True)\n    os._exit(0)"
+    bomb = """
+import os, time
+n = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(1000)
+        n += 1
+except OSError as e:
+    print(n, e.errno, flush=True)
+    os._exit(0)
+"""
     r = pycontain.run("host", ["python3", "-c", bomb], pids=16, text=True, timeout=60)
     n, errno = str(r.stdout).splitlines()[-1].split()
     assert (int(n) <= 16, errno) == (True, "11")
@@ -106,7 +117,14 @@ def test_a_device_that_was_given_can_be_read_only() -> None:
 
 
 def test_usage_counts_every_descendant() -> None:
-    script = "import os,time\nif os.fork() == 0:\n    os.setsid()\n    t = time.process_time()\n    while time.process_time() - t < 0.5: pass\n    os._exit(0)\nos.wait()"
+    script = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    while time.process_time() < 0.5: pass
+    os._exit(0)
+os.wait()
+"""
     r = pycontain.run("host", ["python3", "-c", script])
     assert r.usage.cpu_s >= 0.5
 

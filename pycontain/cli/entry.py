@@ -1,0 +1,17 @@
+"""Where the ``pycontain`` program begins."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def console() -> NoReturn:
+    """Runs the command line and ends the process with its exit code."""
+    import gc
+
+    gc.disable()  # a short life: collections while modules load are a tenth of it
+    from .main import console as run
+
+    run()
