@@ -19,12 +19,14 @@ system: ## system packages for building (root), or what to ask root for
 $(VENV)/.created: pyproject.toml
 	@tests/peers/system.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.16" wheel
+	@$(BIN)/python -m pip install -q --upgrade pip
+	@$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.16" wheel
 	@touch $@
 
 $(STAMP): $(VENV)/.created $(C_SOURCES)
-	$(BIN)/python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e . 2>&1 | grep -v -e BuildBackendWarning -e '^ *[!*]' -e "'compat' editable" -e 'in future versions' -e 'Please adapt' -e 'lenient. modes' -e '^ *See https' -e 'mode = _Edit' -e '^ *$$' -e 'warn(importable)' || true
+	@echo "building the extension and the static programs (log: $(VENV)/build.log)"
+	@$(BIN)/python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e . >$(VENV)/build.log 2>&1 \
+		|| { cat $(VENV)/build.log; exit 1; }
 	@$(BIN)/python -m compileall -q pycontain
 	@$(BIN)/pycontain --version
 	@touch $@
@@ -35,7 +37,9 @@ demo: build ## run a first container and see what happened, and how long the sta
 	@$(BIN)/python -m bench.demo
 
 $(VENV)/.tools: $(STAMP)
-	$(BIN)/python -m pip install -q -e ".[test,bench]" --no-build-isolation --config-settings editable_mode=compat 2>&1 | grep -i error || true
+	@echo "installing the test tools (log: $(VENV)/tools.log)"
+	@$(BIN)/python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e ".[test,bench]" >$(VENV)/tools.log 2>&1 \
+		|| { cat $(VENV)/tools.log; exit 1; }
 	@$(BIN)/python -c "import pytest, mypy, hypothesis, isal"
 	@touch $@
 
