@@ -112,6 +112,12 @@ static int reset_signals(void)
 	return 0;
 }
 
+/* What ends an interpreter's name for the kernel; every other byte, above 127 or below ' ', belongs to it. */
+static bool ends_name(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\0';
+}
+
 /* The interpreter that a script names in its first line, into `out`; 0 when it is no script. */
 static int read_interpreter(int fd, char *out, size_t room)
 {
@@ -123,7 +129,7 @@ static int read_interpreter(int fd, char *out, size_t room)
 		return 0;
 	while (from < (size_t)n && (line[from] == ' ' || line[from] == '\t'))
 		from++;
-	for (to = from; to < (size_t)n && line[to] > ' ' && to - from < room - 1; to++)
+	for (to = from; to < (size_t)n && !ends_name(line[to]) && to - from < room - 1; to++)
 		out[to - from] = line[to];
 	out[to - from] = '\0';
 	return to > from;
