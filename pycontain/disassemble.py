@@ -38,6 +38,7 @@ BLOBS = frozenset(("CGROUP_DEVICES", "WRITE_FILE", "IDS", "SECCOMP"))
 TEXTS = frozenset(("MOUNT",))
 PROGRAMS = frozenset(("CGROUP_DEVICES", "SECCOMP"))  # blobs of 8-byte instructions
 
+_MAX_SLOTS = 256  # PC_MAX_SLOTS of src/c/plan.h
 PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN")
 OP_FLAGS = (
     "OPTIONAL", "RECURSIVE", "NOSYMLINK", "CREATE", "CLASSIC", "VOLATILE", "LAYER_FDS", "PIVOT", "LAYER_PLUS",
@@ -147,6 +148,8 @@ def decode(data: bytes) -> DecodedPlan:
     counts = (n_prepare, n_child, n_finish)
     if total != len(data) or strings_off != HEADER.size + sum(counts) * OP.size or strings_off + strings_len != total:
         raise InvalidArgument(f"not a Plan: its parts do not add up to its {len(data)} bytes")
+    if n_slots > _MAX_SLOTS:  # each gets a name: a damaged count must not ask for gigabytes
+        raise InvalidArgument(f"not a Plan: it has {n_slots} slots, more than {_MAX_SLOTS}")
     table = _Table(data[strings_off:])
     sections = []
     at = HEADER.size

@@ -110,6 +110,13 @@ def test_an_unknown_op_is_named_with_its_place() -> None:
 _DATA = plan(everything_spec(), HYBRID, PLACE).data
 
 
+@pytest.mark.parametrize("count", [257, 1 << 25, (1 << 32) - 1])
+def test_a_damaged_count_of_slots_takes_no_memory(count: int) -> None:
+    """Offset 28 is n_slots: one changed byte made the property test below use all memory of the machine."""
+    with pytest.raises(InvalidArgument, match=f"not a Plan: it has {count} slots, more than 256"):
+        as_json(_DATA[:28] + count.to_bytes(4, "little") + _DATA[32:])
+
+
 @settings(max_examples=300, deadline=None)
 @given(at=st.integers(0, len(_DATA) - 1), value=st.integers(0, 255))
 def test_damaged_bytes_never_crash(at: int, value: int) -> None:
