@@ -85,7 +85,9 @@ def _record_name(name: str) -> str:
 
 def _familiar(domain: str, path: str) -> str:
     if domain in ("", "docker.io", "index.docker.io"):
-        head, _, tail = path.partition("/")
+        head, slash, tail = path.partition("/")
+        if slash and _is_domain_like(head):  # without its registry it would read as another one's
+            return f"docker.io/{path}"
         return tail if head == "library" and tail and "/" not in tail else path
     return f"{domain}/{path}"
 

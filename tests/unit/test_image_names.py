@@ -83,6 +83,12 @@ def test_agrees_with_the_published_grammar(text: str) -> None:
     assert parse_image_name(str(name)) == name or name.repository.startswith("library/")
 
 
+@pytest.mark.parametrize("text", ["docker.io/docker.io/a", "docker.io/localhost/a"])
+def test_a_path_that_looks_like_a_registry_keeps_its_own(text: str) -> None:
+    assert str(parse_image_name(text)) == f"{text}:latest"
+    assert parse_image_name(str(parse_image_name(text))) == parse_image_name(text)
+
+
 @given(TEXTS)
 def test_record_is_one_file_in_images(text: str) -> None:
     try:
