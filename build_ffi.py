@@ -38,6 +38,7 @@ def declarations() -> str:
 def builder() -> cffi.FFI:
     ffi = cffi.FFI()
     ffi.cdef(declarations())
+    ffi.cdef('extern "Python" int32_t pc_python_sync(void *context, uint32_t what, int32_t pid, int32_t fd);')
     ffi.set_source(
         "pycontain._ffi",
         '#include "pycontain.h"',

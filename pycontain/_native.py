@@ -12,7 +12,7 @@ from ._version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 # RESOLVE_* of openat2(2)
@@ -201,6 +201,28 @@ def plan_check(plan: bytes) -> int | None:
     return int(where[0])
 
 
+class _SyncCall:
+    """One start's callback, and what it raised: an exception cannot pass through C."""
+
+    __slots__ = ("error", "handle", "sync")
+
+    def __init__(self, sync: Callable[[int, int, int], None]) -> None:
+        self.sync = sync
+        self.error: BaseException | None = None
+        self.handle: Any = None
+
+
+@ffi.def_extern(error=-5)  # type: ignore[untyped-decorator]  # EIO
+def pc_python_sync(context: Any, what: int, pid: int, fd: int) -> int:
+    call: _SyncCall = ffi.from_handle(context)
+    try:
+        call.sync(what, pid, fd)
+    except BaseException as error:
+        call.error = error
+        return -125  # ECANCELED
+    return 0
+
+
 def start(
     plan: bytes,
     fds: Sequence[int],
@@ -209,8 +231,13 @@ def start(
     deadline_ns: int = 0,
     trace: Trace | None = None,
     fault: Fault | None = None,
+    sync: Callable[[int, int, int], None] | None = None,
 ) -> None:
-    """Executes the Plan's prepare and child sections and fills ``started``. Raises StartFailure, having left nothing."""
+    """Executes the Plan's prepare and child sections and fills ``started``. Raises StartFailure, having left nothing.
+
+    ``sync(what, pid, fd)`` is called while the child waits at an op for its caller (ops.SYNC_*; ``fd`` or -1, closed
+    afterwards); what it raises ends the start and is raised from here.
+    """
     args = ffi.new("struct pc_start_args *")
     plan_buffer = ffi.from_buffer(plan)
     fd_array = ffi.new("int32_t[]", fds) if fds else ffi.NULL
@@ -225,7 +252,13 @@ def start(
     if fault is not None:
         args.fault = (fault.kind, fault.section, fault.op, fault.errno)
     out = started._p
+    call = _SyncCall(sync) if sync is not None else None
+    if call is not None:
+        args.sync = lib.pc_python_sync
+        args.context = call.handle = ffi.new_handle(call)
     if lib.pc_start(args, out) < 0:
+        if call is not None and call.error is not None:
+            raise call.error
         r = out.report
         raise StartFailure(_step(r.step), r.err, SECTIONS[r.section], r.arg)
 
@@ -274,6 +307,39 @@ def spawn_helper(argv: Sequence[str], fd: int) -> tuple[int, int]:
 def mount_detached(fstype: str, options: str, attributes: int) -> int:
     """A new file system as a detached mount: its fd. ``options``: "key=value,flag"."""
     return _check(lib.pc_mount_detached(fstype.encode(), options.encode(), attributes), fstype)
+
+
+def sealed_copy(path: str) -> int:
+    """A sealed copy in memory of the program at ``path``: its fd."""
+    return _check(lib.pc_sealed_copy(os.fsencode(path)), path)
+
+
+def make_userns(uid_map: str, gid_map: str) -> int:
+    """A user namespace that nobody is in, for id-mapped mounts: its fd."""
+    return _check(lib.pc_make_userns(uid_map.encode(), gid_map.encode()), "user namespace")
+
+
+def mount_attributes(fd: int, set_: int, clear: int = 0, *, userns_fd: int = -1, recursive: bool = False) -> None:
+    """mount_setattr of the mount behind ``fd``; ``userns_fd`` >= 0 is its id map."""
+    _check(lib.pc_mount_attributes(fd, set_, clear, userns_fd, recursive), "mount_setattr")
+
+
+def open_tree(dirfd: int, path: str, *, recursive: bool = False) -> int:
+    """A detached copy of the mount at ``path``: its fd."""
+    return _check(lib.pc_open_tree(dirfd, os.fsencode(path), recursive), path)
+
+
+def move_mount(fd: int, dirfd: int, path: str) -> None:
+    """Attaches the detached mount ``fd`` at ``path`` below ``dirfd``."""
+    _check(lib.pc_move_mount(fd, dirfd, os.fsencode(path)), path)
+
+
+def unshare(flags: int) -> None:
+    _check(lib.pc_unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int) -> None:
+    _check(lib.pc_setns(fd, kind), "setns")
 
 
 def superblock_readonly(fd: int) -> None:

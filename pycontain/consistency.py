@@ -65,6 +65,8 @@ def _namespaces(r: RunRequest) -> None:
         value = getattr(r, field)
         if value not in valid:
             raise parse.invalid(field, value, "there is no such mode", " or ".join(valid))
+    if r.userns != "host" or r.uid_mappings or r.gid_mappings:
+        _own_user_namespace(r)
     if r.uts == "host" and r.hostname is not None:
         raise InvalidArgument(
             "--hostname and --uts=host contradict each other: it would rename the host; leave out one of them"
@@ -73,6 +75,20 @@ def _namespaces(r: RunRequest) -> None:
         raise InvalidArgument(
             f"--shm-size and --ipc={r.ipc} contradict each other: it has no /dev/shm of its own; leave out one of them"
         )
+
+
+def _own_user_namespace(r: RunRequest) -> None:
+    from .idmap import userns
+
+    userns(r.userns)
+    if r.userns != "host" and (r.uid_mappings or r.gid_mappings):
+        raise InvalidArgument("--userns and --uidmap/--gidmap contradict each other: leave out one of them")
+    for mode, value in (("pid", r.pid), ("ipc", r.ipc)):
+        if value == "host":
+            raise InvalidArgument(
+                f"--userns and --{mode}=host contradict each other: the container's root has no power over the host's; "
+                "leave out one of them"
+            )
 
 
 def _memory(r: RunRequest) -> None:

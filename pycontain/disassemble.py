@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .errors import InvalidArgument
 from .ops import CLONE_NS, OP_NAMES
-from .plan import GIVEN, HEADER, MAGIC, NO_SLOT, OP, VERSION
+from .plan_bytes import GIVEN, HEADER, MAGIC, NO_SLOT, OP, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,15 +33,16 @@ __all__ = [
 SECTIONS = ("prepare", "child", "finish")
 
 # What s3 is, by op: the start of n strings, of n bytes, or one string.
-LISTS = frozenset(("OVERLAY",))
-BLOBS = frozenset(("CGROUP_DEVICES", "WRITE_FILE", "IDS", "SECCOMP"))
+LISTS = frozenset(("OVERLAY", "FS_MAKE"))
+BLOBS = frozenset(("CGROUP_DEVICES", "WRITE_FILE", "IDS", "SECCOMP", "LISTENER", "SCHEDULER", "MEMORY_POLICY"))
 TEXTS = frozenset(("MOUNT",))
-PROGRAMS = frozenset(("CGROUP_DEVICES", "SECCOMP"))  # blobs of 8-byte instructions
+PROGRAMS = frozenset(("CGROUP_DEVICES", "SECCOMP", "LISTENER"))  # blobs of 8-byte instructions
 
 _MAX_SLOTS = 256  # PC_MAX_SLOTS of src/c/plan.h
-PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN")
+PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN", "VISIBLE", "STUB")
 OP_FLAGS = (
     "OPTIONAL", "RECURSIVE", "NOSYMLINK", "CREATE", "CLASSIC", "VOLATILE", "LAYER_FDS", "PIVOT", "LAYER_PLUS",
+    "COPY_UP", "USERXATTR",
 )  # fmt: skip
 _CLONE_WORDS = {
     "pid": "NEWPID", "mount": "NEWNS", "network": "NEWNET", "uts": "NEWUTS", "ipc": "NEWIPC", "cgroup": "NEWCGROUP",
@@ -51,7 +52,8 @@ _CLONE_WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedOp:
-    """One op with its strings resolved. ``s3``, ``items`` and ``blob`` are what s3 stands for in this op."""
+    """One op with its strings resolved. ``s3``, ``items`` and ``blob`` are what s3 stands for in this op; ``source`` what n
+    stands for in a MOUNT."""
 
     section: str
     index: int
@@ -62,6 +64,7 @@ class DecodedOp:
     s1: str = ""
     s2: str = ""
     s3: str = ""
+    source: str = ""
     items: tuple[str, ...] = ()
     blob: bytes = b""
     n: int = 0
@@ -83,6 +86,7 @@ class DecodedPlan:
     flags: tuple[str, ...]
     clone_flags: int
     cgroup_slot: int
+    stub_slot: int
     slots: tuple[str, ...]
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -141,7 +145,7 @@ def decode(data: bytes) -> DecodedPlan:
         raise InvalidArgument(f"not a Plan: {len(data)} bytes are shorter than its header ({HEADER.size})")
     (
         magic, version, total, flags, clone_flags, _, n_slots, n_prepare, n_child, n_finish, strings_off, strings_len,
-        argv_off, argc, env_off, envc, cgroup_slot,
+        argv_off, argc, env_off, envc, cgroup_slot, stub_slot, _reserved,
     ) = HEADER.unpack_from(data)  # fmt: skip
     if magic != MAGIC or version != VERSION:
         raise InvalidArgument(f"not a Plan of version {VERSION}: it begins with {data[:8].hex()}")
@@ -161,6 +165,7 @@ def decode(data: bytes) -> DecodedPlan:
         flags=_bits(flags, PLAN_FLAGS),
         clone_flags=clone_flags,
         cgroup_slot=cgroup_slot,
+        stub_slot=stub_slot,
         slots=_slot_names(n_slots, sections[0]),
         args=table.texts(argv_off, argc, "argv"),
         env=table.texts(env_off, envc, "the environment"),
@@ -179,6 +184,7 @@ def _op(data: bytes, at: int, table: _Table, section: str, index: int) -> Decode
     return DecodedOp(
         section=section, index=index, name=name, flags=_bits(flags, OP_FLAGS), slot=slot, slot2=slot2,
         s1=table.text(s1, what), s2=table.text(s2, what), s3=table.text(s3, what) if name in TEXTS else "",
+        source=table.text(n, what) if name == "MOUNT" else "",
         items=table.texts(s3, n, what) if name in LISTS else (), blob=table.blob(s3, n, what) if name in BLOBS else b"",
         n=n, x=x, y=y, z=z,
     )  # fmt: skip
@@ -187,7 +193,15 @@ def _op(data: bytes, at: int, table: _Table, section: str, index: int) -> Decode
 def _slot_names(count: int, prepare: tuple[DecodedOp, ...]) -> tuple[str, ...]:
     names = [*GIVEN[:count], *(f"slot {i}" for i in range(len(GIVEN), count))]
     for op in prepare:
-        makes = {"CGROUP_MAKE": "cgroup", "CGROUP_OPEN": "cgroup", "OVERLAY": "root", "TREE_CLONE": "tree"}.get(op.name)
+        makes = {
+            "CGROUP_MAKE": "cgroup",
+            "CGROUP_OPEN": "cgroup",
+            "OVERLAY": "root",
+            "TREE_CLONE": "tree",
+            "NS_OPEN": "namespace",
+            "USERNS_MAKE": "id map",
+            "FS_MAKE": "file system",
+        }.get(op.name)
         if makes is not None and len(GIVEN) <= op.slot < count:
             names[op.slot] = makes if makes == "root" else f"{makes} {op.s1}"
     return tuple(names)
@@ -209,6 +223,8 @@ def _blob(op: DecodedOp) -> object:
         return {"instructions": len(op.blob) // 8, "sha256": hashlib.sha256(op.blob).hexdigest()}
     if op.name == "IDS":
         return {"gids": list(op.gids)}
+    if op.name in ("SCHEDULER", "MEMORY_POLICY"):
+        return {"hex": op.blob.hex()}
     try:
         return {"text": op.blob.decode("utf-8")}
     except UnicodeDecodeError:
@@ -222,9 +238,9 @@ def _op_document(op: DecodedOp) -> dict[str, object]:
         document["flags"] = list(op.flags)
     if op.name == "STDIO":
         document["slots"] = [op.slot, op.slot2, op.n]
-    elif op.slot != NO_SLOT:
-        document["slot"] = op.slot
-    for key, text in (("s1", op.s1), ("s2", op.s2), ("s3", op.s3)):
+    else:
+        document.update({key: slot for key, slot in (("slot", op.slot), ("slot2", op.slot2)) if slot != NO_SLOT})
+    for key, text in (("s1", op.s1), ("s2", op.s2), ("s3", op.s3), ("source", op.source)):
         if text:
             document[key] = text
     if op.items:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from .disassemble import as_document, decode, dump
 from .errors import InvalidArgument
-from .explain_steps import GROUPS, RENDERINGS, Scene, Step, clone_step, exec_step, merge_key
+from .explain_steps import GROUPS, Scene, Step, clone_step, exec_step
+from .explain_table import RENDERINGS, merge_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """What each op of a Plan does and why, in the words of someone who has just read what a container is.
 
 One function per kind of op: it gets the ops that are told together (one, or all neighbours of that kind) and answers
-with a Step. The table at the end is complete by test. The layout is :mod:`pycontain.explain`'s.
+with a Step. The tables are joined, and complete by test, in
+:mod:`pycontain.explain_table`; the layout is :mod:`pycontain.explain`'s.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ from .errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .disassemble import DecodedOp, DecodedPlan
     from .host import HostFacts
 
-__all__ = ["GROUPS", "RENDERINGS", "Scene", "Step", "clone_step", "exec_step", "merge_key"]
+__all__ = ["GROUPS", "STEPS", "Scene", "Step", "clone_step", "exec_step"]
 
 SEE, USE, ROOT, BE, BECOME, AFTER = GROUPS = ("see less", "use less", "own root", "be less", "become", "afterwards")
 
@@ -228,13 +227,8 @@ def _setns(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=SEE, call=f"setns({'|'.join(names)})", why=f"joins another container: shares its {shared}")
 
 
-def _propagation(ops: list[DecodedOp], scene: Scene) -> Step:
-    return Step(group=SEE, call=f"mount(/, {ops[0].x:#x})", why="mounts made inside are not seen outside")
-
-
 def _root_attach(ops: list[DecodedOp], scene: Scene) -> Step:
-    how = "pivot_root" if "PIVOT" in ops[0].flags else "chroot"
-    return Step(group=ROOT, call=f"move_mount, {how}", why="/ is now its own: no path leads to the host's files")
+    return Step(group=ROOT, call="move_mount, chroot", why="/ is now its own: no path leads to the host's files")
 
 
 def _root_readonly(ops: list[DecodedOp], scene: Scene) -> Step:
@@ -439,10 +433,10 @@ def _tree_remove(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=AFTER, call=f"remove {ops[0].s1}", why="the files it wrote go with it")
 
 
-RENDERINGS: dict[str, Callable[[list[DecodedOp], Scene], Step]] = {
+STEPS = {
     "DIR_MAKE": _dir_make, "CGROUP_MAKE": _cgroup_make, "CGROUP_OPEN": _cgroup_open, "CGROUP_WRITE": _cgroup_write,
     "CGROUP_DEVICES": _cgroup_devices, "OVERLAY": _overlay, "TREE_CLONE": _tree_clone, "CGROUP_JOIN": _cgroup_join,
-    "UNSHARE": _unshare, "SETNS": _setns, "PROPAGATION": _propagation, "ROOT_ATTACH": _root_attach,
+    "UNSHARE": _unshare, "SETNS": _setns, "ROOT_ATTACH": _root_attach,
     "ROOT_READONLY": _root_readonly, "MOUNT": _mount, "MOUNT_TREE": _mount_tree, "MASK": _mask, "READONLY": _readonly,
     "MAKE_DIR": _make_dir, "MAKE_NODE": _make_node, "MAKE_LINK": _make_link, "WRITE_FILE": _write_file,
     "PROC_WRITE": _proc_write, "HOSTNAME": _hostname, "DOMAINNAME": _domainname, "LOOPBACK_UP": _loopback_up,
@@ -451,20 +445,3 @@ RENDERINGS: dict[str, Callable[[list[DecodedOp], Scene], Step]] = {
     "NO_NEW_PRIVS": _no_new_privs, "SECCOMP": _seccomp, "CHDIR": _chdir, "CLOSE_FDS": _close_fds, "USAGE": _usage,
     "CGROUP_REMOVE": _cgroup_remove, "TREE_REMOVE": _tree_remove,
 }  # fmt: skip
-
-_ALL_TOGETHER = frozenset((
-    "DIR_MAKE", "CGROUP_MAKE", "CGROUP_OPEN", "CGROUP_JOIN", "MASK", "READONLY", "MAKE_NODE", "MAKE_LINK", "WRITE_FILE",
-    "RLIMIT", "USAGE", "CGROUP_REMOVE",
-))  # fmt: skip
-_CAPABILITIES = frozenset(("CAP_BOUND", "CAPS", "CAP_AMBIENT"))
-
-
-def merge_key(op: DecodedOp) -> object:
-    """Ops with equal keys are told in one line."""
-    if op.name in _ALL_TOGETHER:
-        return op.name
-    if op.name in _CAPABILITIES:
-        return "capabilities"
-    if op.name == "CGROUP_WRITE" and op.s1.startswith(("cpu.cfs_", "cpuset.")):
-        return (op.slot, op.s1[:7])
-    return (op.section, op.index)

@@ -51,6 +51,11 @@ class HostFacts:
     cpuset_cpus: str = "0"
     cpuset_mems: str = "0"
     swap_accounting: bool = False
+    # this process's own user namespace: (inside, outside, count) each; empty in the first one, where every id is itself
+    uid_map: tuple[tuple[int, int, int], ...] = ()
+    gid_map: tuple[tuple[int, int, int], ...] = ()
+    missing_namespaces: frozenset[str] = frozenset()  # types that this kernel lacks
+    lsms: frozenset[str] = frozenset()  # security modules that are on
     memory_files: frozenset[str] = frozenset()  # optional files of the memory and block I/O controllers that exist
 
     @property
@@ -72,6 +77,11 @@ class HostFacts:
     def open_tree_attr(self) -> bool:
         """A copy of a mount and its attributes in one call (6.15)."""
         return self.kernel >= (6, 15)
+
+    @property
+    def in_user_namespace(self) -> bool:
+        """This process is not in the first user namespace: its root is somebody's ordinary user."""
+        return bool(self.uid_map)
 
     @property
     def pure_v2(self) -> bool:
@@ -147,6 +157,34 @@ def _optional_files(controllers: dict[str, Controller]) -> frozenset[str]:
     return frozenset(present)
 
 
+_NS_FILES = {
+    "mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "user": "user", "cgroup": "cgroup",
+    "time": "time",
+}  # fmt: skip
+_WHOLE_RANGE = ((0, 0, 4294967295),)
+
+
+def _id_map(text: str) -> tuple[tuple[int, int, int], ...]:
+    """The text of /proc/self/uid_map; () for the first user namespace's."""
+    lines = (tuple(int(n) for n in line.split()) for line in text.splitlines())
+    found = tuple((line[0], line[1], line[2]) for line in lines if len(line) == 3)
+    return () if found == _WHOLE_RANGE else found
+
+
+def _missing_namespaces() -> frozenset[str]:
+    return frozenset(kind for kind, file in _NS_FILES.items() if not os.path.exists(f"/proc/self/ns/{file}"))
+
+
+def _lsms() -> frozenset[str]:
+    """The modules that can label a process. securityfs is often not mounted in a container: AppArmor says so itself."""
+    found = {name for name in _read("/sys/kernel/security/lsm").strip().split(",") if name}
+    if _read("/sys/module/apparmor/parameters/enabled").strip() == "Y":
+        found.add("apparmor")
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        found.add("selinux")
+    return frozenset(found)
+
+
 _memo: HostFacts | None = None
 
 
@@ -175,5 +213,9 @@ def probe(*, fresh: bool = False) -> HostFacts:
             swap_accounting="memory" in controllers
             and (controllers["memory"].version == 2 or "memory.memsw.limit_in_bytes" in files),
             memory_files=files,
+            uid_map=_id_map(_read("/proc/self/uid_map")),
+            gid_map=_id_map(_read("/proc/self/gid_map")),
+            missing_namespaces=_missing_namespaces(),
+            lsms=_lsms(),
         )
     return _memo

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 
 from .errors import InvalidArgument, Unsupported
-from .ops import ATTRIBUTE_WORDS, MOUNT_WORDS
+from .mount_options import ATTRIBUTE_WORDS, MOUNT_WORDS
 from .parse import boolean, invalid, nearest, quote, size
 from .request import Mount
 
@@ -65,10 +65,10 @@ def volume(text: str) -> Mount:
             read_only = word == "ro"
         elif word in _PROPAGATION or word.endswith("shared"):
             options.append(_propagation(word, text))
-        elif word in ATTRIBUTE_WORDS:
+        elif word in ATTRIBUTE_WORDS or word == "noidmap":
             options.append(word)
         elif word not in _BIND_WORDS and word not in _NO_EFFECT:
-            known = ("rw", *_PROPAGATION, *sorted(ATTRIBUTE_WORDS))
+            known = ("rw", "noidmap", *_PROPAGATION, *sorted(ATTRIBUTE_WORDS))
             hint = nearest(word, known, f"the options are {', '.join(known)}")
             raise InvalidArgument(f"invalid volume {quote(text)}: there is no option {quote(word)}{hint}")
     return Mount(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ipc: str
         uts: str
         cgroupns: str
+        userns: str
         read_only: bool
         mounts: Sequence[Mount | str]
         tmpfs: Sequence[Mount | str] | Mapping[str, str]
@@ -164,6 +165,7 @@ _TABLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ipc": ("ipc", _text),
     "uts": ("uts", _text),
     "cgroupns": ("cgroupns", _text),
+    "userns": ("userns", _text),
     "read_only": ("read_only", bool),
     "shm_size": ("shm_size_bytes", parse.size),
     "cap_add": ("cap_add", _texts),

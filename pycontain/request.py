@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from .record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .spec.runtime import IDMapping
+
 __all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
 
 
@@ -84,6 +88,9 @@ class RunRequest:
     ipc: str = "private"  # "private" | "host" | "none"
     uts: str = "private"  # "private" | "host"
     cgroupns: str = "private"  # "private" | "host"
+    userns: str = "host"  # "host" | "auto" | "auto:size=N" | "keep-id" | "CONTAINER:HOST:SIZE,..."
+    uid_mappings: tuple[IDMapping, ...] = ()  # instead of what userns says
+    gid_mappings: tuple[IDMapping, ...] = ()
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
     shm_size_bytes: int | None = None

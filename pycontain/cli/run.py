@@ -96,6 +96,19 @@ def _mode(*valid: str) -> Callable[[str], str]:
     return lambda value: parse.choice(value, valid, later="joining another container comes later")
 
 
+def _userns(value: str) -> str:
+    from ..idmap import userns
+
+    userns(value)
+    return value
+
+
+def _id_mappings(value: str) -> Any:
+    from ..idmap import mappings
+
+    return mappings(value)
+
+
 # (option, field of RunRequest, what makes its value)
 _SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("workdir", "workdir", _as_given),
@@ -107,6 +120,7 @@ _SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("ipc", "ipc", _mode("private", "host", "none")),
     ("uts", "uts", _mode("private", "host")),
     ("cgroupns", "cgroupns", _mode("private", "host")),
+    ("userns", "userns", _userns),
     ("shm_size", "shm_size_bytes", _unless_zero(parse.size)),
     ("memory", "memory_bytes", _unless_zero(parse.size)),
     ("memory_swap", "memory_swap_bytes", _unless_zero(parse.memory_swap)),
@@ -151,6 +165,9 @@ def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[st
     if values.ulimit:  # the last of a name counts
         limits = [_converted("ulimit", parse.ulimit, value) for value in values.ulimit]
         fields["ulimits"] = tuple({limit.name: limit for limit in limits}.values())
+    for option, field in (("uidmap", "uid_mappings"), ("gidmap", "gid_mappings")):
+        if getattr(values, option):
+            fields[field] = _converted(option, _id_mappings, ",".join(getattr(values, option)))
     if values.stop_signal is not None:
         _converted("stop_signal", parse.signal_number, values.stop_signal)
         fields["stop_signal"] = values.stop_signal

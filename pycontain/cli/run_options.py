@@ -28,6 +28,7 @@ _OPTIONS = (
     Option("--env-file", "FILE", "set variables from lines NAME=VALUE", repeat=True),
     Option("--explain", "", "print the system calls of the start and their reasons; run nothing"),
     Option("--format", "FORMAT", "with --explain: text or json (text)"),
+    Option("--gidmap", "CONTAINER:HOST:SIZE", "group ids of a user namespace of its own (--userns)", repeat=True),
     Option("--group-add", "GROUP", "add a supplementary group, by name or number", repeat=True),
     Option("--help", "", "print this"),
     Option("-h --hostname", "NAME", "host name inside (the first 12 digits of the id)"),
@@ -57,8 +58,10 @@ _OPTIONS = (
     Option("--timeout", "SECONDS", "kill it after this time, exit code 124 (no limit)"),
     Option("--tmpfs", "TARGET[:OPTIONS]", "mount a tmpfs: /run:size=64m,mode=1777 (nosuid,nodev,noexec)", repeat=True),
     Option("-t --tty", "", "give it a terminal; with -i, yours"),
+    Option("--uidmap", "CONTAINER:HOST:SIZE", "user ids of a user namespace of its own (--userns)", repeat=True),
     Option("--ulimit", "NAME=SOFT[:HARD]", "limit of each process: nofile=1024:2048, -1: no limit", repeat=True),
     Option("-u --user", "USER[:GROUP]", "run as this user, by name or number (the image's, or root)"),
+    Option("--userns", "MODE", "user namespace: host, auto[:size=N], keep-id, or CONTAINER:HOST:SIZE,... (host)"),
     Option("--uts", "MODE", "UTS namespace, with the host name: private or host (private)"),
     Option("-v --volume", "SOURCE:TARGET[:ro]", "mount a directory or file of the host", repeat=True),
     Option("-w --workdir", "DIR", "working directory inside (the image's, or /)"),
@@ -82,7 +85,6 @@ _LATER = {
     "--cgroup-parent": "it comes later; leave it out",
     "--domainname": "it comes later; write --hostname NAME.DOMAIN",
     "--gpus": "it comes later; write --device for each node",
-    "--userns": "user namespaces come later; leave it out",
     "--volumes-from": "named volumes come later; write -v SOURCE:TARGET for each",
 }
 

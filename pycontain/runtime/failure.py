@@ -6,7 +6,7 @@ import os
 
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
 from ..ops import OP_NAMES
-from ..plan import HEADER, OP
+from ..plan_bytes import HEADER, OP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .._native import StartFailure
     from ..errors import PycontainError
-    from ..plan import Plan
+    from ..plan_bytes import Plan
 
     class _Facts(TypedDict):
         step: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .. import capabilities
 from ..errors import InvalidArgument, Unsupported
 from ..image.rootfs import DEFAULT_PATH
+from ..mount_options import ATTRIBUTE_WORDS
 from ..spec.runtime import (
     CPU,
     BlockIO,
@@ -25,12 +26,14 @@ from ..spec.runtime import (
     RuntimeSpec,
     User,
 )
+from .userns import check_mapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import HostFacts
     from ..request import Mount, RunRequest
     from .look import Resolved
+    from .userns import Mappings
 
 __all__ = ["environment", "generate", "program_args"]
 
@@ -101,8 +104,10 @@ def environment(request: RunRequest, found: Resolved, hostname: str) -> tuple[st
     return tuple(f"{name}={value}" for name, value in merged.items())
 
 
-def _namespaces(request: RunRequest) -> tuple[Namespace, ...]:
+def _namespaces(request: RunRequest, maps: Mappings) -> tuple[Namespace, ...]:
     kinds = ["mount"]
+    if maps[0]:
+        kinds.append("user")
     if request.pid == "private":
         kinds.append("pid")
     if request.network != "host":
@@ -116,7 +121,7 @@ def _namespaces(request: RunRequest) -> tuple[Namespace, ...]:
     return tuple(Namespace(type=k) for k in kinds)
 
 
-def _kernel_mounts(request: RunRequest, facts: HostFacts) -> list[MountPoint]:
+def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:
     mounts = [MountPoint(destination="/proc", type="proc", options=_SAFE)]
     if request.read_only or request.privileged:
         # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
@@ -131,7 +136,12 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts) -> list[MountPoint]:
         )
     )
     writable = () if request.privileged else ("ro",)
-    mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
+    if mapped and request.network == "host":  # no user namespace may mount the sysfs of a network that is not its own
+        readable = () if request.privileged else ("rro",)
+        options = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", *readable)
+        mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=options))
+    else:
+        mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
         mounts.append(MountPoint(destination="/sys/fs/cgroup", type="cgroup2", options=(*_SAFE, "relatime", *writable)))
     # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not
@@ -144,26 +154,33 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts) -> list[MountPoint]:
     return mounts
 
 
-def _user_mount(m: Mount, bind: tuple[str, bool] | None) -> MountPoint:
+def _user_mount(m: Mount, bind: tuple[str, bool] | None, *, mapped: bool) -> MountPoint:
     if bind is not None:
-        options = (*(m.options or ("rbind", "rprivate")), *(("ro",) if m.read_only else ()))
+        words = m.options or ("rbind", "rprivate")
+        if "bind" not in words:  # what is said of a tree holds for all of it, as -v and --mount of Docker have it
+            words = tuple(f"r{w}" if w in ATTRIBUTE_WORDS else w for w in words)
+        options = (*words, *((("ro" if "bind" in words else "rro"),) if m.read_only else ()))
+        if mapped and "noidmap" not in words:  # its files have the owners inside that they have outside
+            options = (*options, "idmap" if "bind" in words else "ridmap")
         return MountPoint(destination=m.target, type="bind", source=bind[0], options=options, source_is_file=bind[1])
-    words = {o.partition("=")[0] for o in m.options}
-    defaults = tuple(o for o in _SAFE if {"nosuid": "suid", "noexec": "exec", "nodev": "dev"}[o] not in words)
+    given = {o.partition("=")[0] for o in m.options}
+    defaults = tuple(o for o in _SAFE if {"nosuid": "suid", "noexec": "exec", "nodev": "dev"}[o] not in given)
     extra = list(m.options)
     if m.size_bytes is not None:
         extra.append(f"size={m.size_bytes}")
-    if m.mode is not None or "mode" not in words:
+    if m.mode is not None or "mode" not in given:
         extra.append(f"mode={m.mode if m.mode is not None else 0o1777:o}")
     return MountPoint(
         destination=m.target, type="tmpfs", options=(*defaults, *extra, *(("ro",) if m.read_only else ()))
     )
 
 
-def _mounts(request: RunRequest, found: Resolved, facts: HostFacts, init_source: str) -> tuple[MountPoint, ...]:
-    mounts = _kernel_mounts(request, facts)
+def _mounts(
+    request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, *, mapped: bool
+) -> tuple[MountPoint, ...]:
+    mounts = _kernel_mounts(request, facts, mapped=mapped)
     binds = iter(found.binds)
-    own = [_user_mount(m, next(binds) if m.type == "bind" else None) for m in request.mounts]
+    own = [_user_mount(m, next(binds) if m.type == "bind" else None, mapped=mapped) for m in request.mounts]
     taken = {m.destination for m in own}
     mounts = [m for m in mounts if m.destination not in taken]  # `--tmpfs /dev/shm:size=1g` replaces the default
     own.sort(key=lambda m: m.destination.count("/"))  # stable: a mount below another comes after it
@@ -180,8 +197,9 @@ def _mounts(request: RunRequest, found: Resolved, facts: HostFacts, init_source:
     return (*mounts, *own)
 
 
-def _capabilities(request: RunRequest, facts: HostFacts, uid: int) -> Capabilities:
-    available = frozenset(capabilities.names(facts.capabilities))
+def _capabilities(request: RunRequest, facts: HostFacts, uid: int, *, mapped: bool) -> Capabilities:
+    # the first process of a user namespace has all of them, over what belongs to that namespace
+    available = frozenset(capabilities.names((2 << facts.last_cap) - 1 if mapped else facts.capabilities))
     base = frozenset(capabilities.CAPABILITIES) if request.privileged else capabilities.DEFAULT
     add = frozenset(capabilities.parse(c) for c in request.cap_add)
     drop = frozenset(capabilities.parse(c) for c in request.cap_drop)
@@ -268,6 +286,7 @@ def generate(
     request: RunRequest,
     found: Resolved,
     facts: HostFacts,
+    maps: Mappings,
     *,
     short_id: str,
     console_size: tuple[int, int],
@@ -276,14 +295,16 @@ def generate(
 ) -> RuntimeSpec:
     """The document of the container that ``request`` asks for. Raises InvalidArgument, Unsupported."""
     hostname = request.hostname or ("" if request.uts == "host" else short_id)
-    caps = _capabilities(request, facts, found.uid)
+    mapped = bool(maps[0])
+    check_mapped(maps, found.uid, found.gid, found.additional_gids)
+    caps = _capabilities(request, facts, found.uid, mapped=mapped)
     filters, flags = _seccomp(request, found, caps, facts, cache_dir)
     covered = request.masked_paths and not request.privileged
     own_dev = request.read_only or request.privileged
     return RuntimeSpec(
         hostname=hostname,
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
-        mounts=_mounts(request, found, facts, init_source),
+        mounts=_mounts(request, found, facts, init_source, mapped=mapped),
         files=_files(request, found, hostname),
         init=INIT_TARGET if request.init else "",
         process=Process(
@@ -299,7 +320,9 @@ def generate(
             oom_score_adj=request.oom_score_adj,
         ),
         linux=Linux(
-            namespaces=_namespaces(request),
+            namespaces=_namespaces(request, maps),
+            uid_mappings=maps[0],
+            gid_mappings=maps[1],
             devices=(*(_NODES if own_dev else ()), *found.devices),
             resources=_without_default_swap(_resources(request, found), request, facts),
             sysctl=request.sysctls,

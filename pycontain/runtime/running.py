@@ -10,13 +10,15 @@ from operator import attrgetter
 
 from .. import _native, parse
 from ..host import probe
-from ..plan import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan, plan
+from ..plan import plan
+from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..request import RunRequest
 from ..result import Outcome, Usage
 from .failure import describe
 from .generate import environment, generate, program_args
 from .look import look
 from .session import session_for
+from .userns import IdRanges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .roots import Roots
     from .session import Session
+    from .userns import Mappings
 
 __all__ = ["Running", "plan_for", "prepare_spec", "start"]
 
@@ -52,6 +55,9 @@ _shapes: dict[tuple[object, ...], _Shape] = {}
 _SHAPES_KEPT = 256
 
 
+_NO_MAPS: Mappings = ((), ())
+
+
 def prepare_spec(
     request: RunRequest,
     roots: Roots,
@@ -63,12 +69,15 @@ def prepare_spec(
     """The RuntimeSpec of a request, looked up and checked. Raises InvalidArgument, ImageNotFound, Unsupported."""
     parse.check(request)
     found = look(request, data_root=roots.data_root, create=False)
-    return _generate(request, found, roots, facts, console_size, container_id)
+    ids = IdRanges(roots.run_root, "nobody", facts)
+    maps = ids.preview(request)
+    return _generate(request, found, maps, roots, facts, console_size, container_id)
 
 
 def _generate(
     request: RunRequest,
     found: Resolved,
+    maps: Mappings,
     roots: Roots,
     facts: HostFacts,
     console_size: tuple[int, int],
@@ -76,7 +85,8 @@ def _generate(
 ) -> RuntimeSpec:
     short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
     return generate(
-        request, found, facts, short_id=short, console_size=console_size, cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT,
+        request, found, facts, maps, short_id=short, console_size=console_size,
+        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT,
     )  # fmt: skip
 
 
@@ -92,11 +102,13 @@ def plan_for(request: RunRequest, roots: Roots, *, container_id: str = "0" * 64)
     return plan(spec, facts, place)
 
 
-def _shaped(request: RunRequest, found: Resolved, session: Session, console_size: tuple[int, int]) -> _Shape:
-    key = (_shape_of(request), tuple(request.mounts), found, session.owner, session.roots, console_size)
+def _shaped(
+    request: RunRequest, found: Resolved, maps: Mappings, session: Session, console_size: tuple[int, int]
+) -> _Shape:
+    key = (_shape_of(request), tuple(request.mounts), found, maps, session.owner, session.roots, console_size)
     shape = _shapes.get(key)
     if shape is None:
-        spec = _generate(request, found, session.roots, session.facts, console_size, ID_TOKEN)
+        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN)
         place = Place(
             container_id=ID_TOKEN, directory=f"{session.directory}/{ID_TOKEN}", cgroup_parent=session.cgroup_parent
         )
@@ -131,9 +143,15 @@ def start(
     parse.check(request)
     found = look(request, data_root=roots.data_root)
     session = session_for(roots, facts)
-    shape = _shaped(request, found, session, console_size)
-    session.ensure_cgroups(shape.resources)
-    template = session.template(found.rootfs, hosts=shape.hosts)
+    maps = session.ids.mappings(request)
+    try:
+        shape = _shaped(request, found, maps, session, console_size)
+        session.ensure_cgroups(shape.resources)
+        template = session.template(found.rootfs, hosts=shape.hosts)
+        idmap_fd = session.ids.translation(maps)
+    except BaseException:
+        session.ids.release(request, maps)
+        raise
 
     container_id = os.urandom(32).hex()
     hostname = request.hostname or ("" if request.uts == "host" else container_id[:12])
@@ -143,13 +161,17 @@ def start(
         ("/sbin/docker-init", "--", *args) if request.init else args, env
     )
     if request.name is not None:
-        session.reserve_name(request.name, container_id)
-    running = Running(container_id, request, args, made, session, begun, fault)
+        try:
+            session.reserve_name(request.name, container_id)
+        except BaseException:
+            session.ids.release(request, maps)
+            raise
+    running = Running(container_id, request, args, made, session, begun, fault, maps)
     if into is not None:
         into.append(running)
     try:
         _native.start(
-            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd), running.started,
+            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd, idmap_fd, session.stub_fd), running.started,
             deadline_ns=time.monotonic_ns() + _START_DEADLINE_NS, trace=trace, fault=fault,
         )  # fmt: skip
     except _native.StartFailure as failure:
@@ -170,7 +192,7 @@ class Running:
 
     def __init__(
         self, container_id: str, request: RunRequest, args: tuple[str, ...], made: Plan, session: Session, begun_ns: int,
-        fault: _native.Fault | None,
+        fault: _native.Fault | None, maps: Mappings = _NO_MAPS,
     ) -> None:  # fmt: skip
         self.id = container_id
         self.name = request.name or container_id[:12]
@@ -185,6 +207,7 @@ class Running:
         self._session = session
         self._begun_ns = begun_ns
         self._fault = fault
+        self._maps = maps
 
     @property
     def pid(self) -> int:
@@ -204,9 +227,15 @@ class Running:
         if self.outcome is None and self.started.pidfd >= 0:
             self.kill()
             self.wait()
+        self._release()
+        self.close_tty()
+
+    def _release(self) -> None:
+        """What it had reserved is free again."""
         if self.request.name is not None:
             self._session.release_name(self.request.name)
-        self.close_tty()
+        maps, self._maps = self._maps, _NO_MAPS
+        self._session.ids.release(self.request, maps)
 
     def kill(self, signal: int = 9) -> None:
         """Sends a signal to the container's first process; nothing happens when it has ended."""
@@ -239,8 +268,7 @@ class Running:
             return None
         self.note_end()
         raw, _left = _native.finish(self.plan.data, self._fault)  # what could not be removed is swept with the owner
-        if self.request.name is not None:
-            self._session.release_name(self.request.name)
+        self._release()
         self.outcome = self._outcome(self._end, raw, self._ended_ns)
         os.close(pidfd)
         return self.outcome

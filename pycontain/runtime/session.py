@@ -15,6 +15,7 @@ from _thread import RLock
 from .. import _native, limits
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from . import template as templates
+from .userns import IdRanges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ __all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
 
 CGROUP_BASE = "/pycontain"
 _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
-_GUARDIAN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin", "pycontain-guardian")
+_BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
+_GUARDIAN = f"{_BIN}/pycontain-guardian"
+_STUB = f"{_BIN}/pycontain-exec"
 
 
 def _write(path: str, text: str) -> None:
@@ -65,9 +68,11 @@ class Session:
         self._resources_made: set[Resources] = set()
         self._templates: dict[tuple[object, ...], templates.Template] = {}
         self._names: set[str] = set()
+        self.ids = IdRanges(roots.run_root, self.owner, facts)
         self._guardian = -1
         self._lock_fd = -1
         self._alive_fd = -1  # write end of the guardian's pipe
+        self.stub_fd = -1  # sealed copy of pycontain-exec
         self._open()
 
     # --- begin and end ------------------------------------------------------------------------------------------
@@ -96,6 +101,7 @@ class Session:
         try:
             self._sweep(base)
             self._start_guardian()
+            self.stub_fd = self._sealed_stub()
         except BaseException:
             self._remove_all()
             raise
@@ -136,6 +142,16 @@ class Session:
         finally:
             os.close(read_end)
 
+    def _sealed_stub(self) -> int:
+        try:
+            return _native.sealed_copy(_STUB)
+        except OSError as e:
+            raise SetupFailed(
+                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                step="stub",
+                errno=e.errno or 0,
+            ) from None
+
     @property
     def _template_dir(self) -> str:
         return f"{self.roots.run_root}/templates-{self.owner}"
@@ -159,10 +175,15 @@ class Session:
             finally:
                 if fd >= 0:
                     os.close(fd)
-        directory = f"{self.roots.run_root}/names"
-        if os.path.isdir(directory):  # a guardian knows no names
-            for name in os.listdir(directory):
-                self._forget_if_dead(f"{directory}/{name}")
+        for directory in self._reservations:  # a guardian knows none of them
+            if os.path.isdir(directory):
+                for name in os.listdir(directory):
+                    self._forget_if_dead(f"{directory}/{name}")
+
+    @property
+    def _reservations(self) -> tuple[str, ...]:
+        """Directories of links that name their owner."""
+        return f"{self.roots.run_root}/names", self.ids.directory
 
     def _remove_owner(self, owner: str) -> None:
         for cgroup in self._cgroup_dirs(owner):
@@ -177,10 +198,10 @@ class Session:
         _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}.lock")
 
     def _release(self) -> None:
-        for fd in (self._alive_fd, self._lock_fd):
+        for fd in (self._alive_fd, self._lock_fd, self.stub_fd):
             if fd >= 0:
                 os.close(fd)
-        self._alive_fd = self._lock_fd = -1
+        self._alive_fd = self._lock_fd = self.stub_fd = -1
 
     def _remove_all(self) -> None:
         for t in self._templates.values():
@@ -188,6 +209,7 @@ class Session:
         self._templates.clear()
         for name in list(self._names):
             self.release_name(name)
+        self.ids.close()
         self._remove_owner(self.owner)
         self._release()
         if self._guardian >= 0:  # it sees the pipe close, finds nothing and ends
@@ -204,6 +226,7 @@ class Session:
         for t in self._templates.values():
             t.close()
         self._templates.clear()
+        self.ids.disown()
         if self._guardian >= 0:
             os.close(self._guardian)
             self._guardian = -1
@@ -236,17 +259,17 @@ class Session:
         raise Conflict(f"the name {name!r} is being taken by others at this moment: try again")
 
     def _forget_names(self, owner: str) -> None:
-        directory = f"{self.roots.run_root}/names"
-        try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return
-        for name in names:
+        for directory in self._reservations:
             try:
-                if os.readlink(f"{directory}/{name}").startswith(owner + "/"):
-                    os.unlink(f"{directory}/{name}")
-            except OSError:
-                pass  # released meanwhile
+                names = os.listdir(directory)
+            except FileNotFoundError:
+                continue
+            for name in names:
+                try:
+                    if os.readlink(f"{directory}/{name}").startswith(owner + "/"):
+                        os.unlink(f"{directory}/{name}")
+                except OSError:
+                    pass  # released meanwhile
 
     def _forget_if_dead(self, path: str) -> None:
         """Removes the name ``path`` when its holder is dead. Looked at again under a lock: of two that find it dead at

@@ -6,15 +6,16 @@
 #include "job.h"
 
 #include <errno.h>
+#include <linux/prctl.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-static pc_child_executor do_chdir, do_close_fds;
+static pc_child_executor do_chdir, do_close_fds, do_ask, do_fork, do_listener;
 
 static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_CGROUP_JOIN] = pc_do_cgroup_join,
 	[PC_OP_UNSHARE] = pc_do_unshare,
 	[PC_OP_SETNS] = pc_do_setns,
-	[PC_OP_PROPAGATION] = pc_do_propagation,
 	[PC_OP_ROOT_ATTACH] = pc_do_root_attach,
 	[PC_OP_ROOT_READONLY] = pc_do_root_readonly,
 	[PC_OP_MOUNT] = pc_do_mount,
@@ -43,6 +44,17 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_SECCOMP] = pc_do_seccomp,
 	[PC_OP_CHDIR] = do_chdir,
 	[PC_OP_CLOSE_FDS] = do_close_fds,
+	[PC_OP_PARENT_WRITE] = do_ask,
+	[PC_OP_FORK] = do_fork,
+	[PC_OP_MOUNT_ATTR] = pc_do_mount_attr,
+	[PC_OP_ROOT_PIVOT] = pc_do_root_pivot,
+	[PC_OP_KEYRING] = pc_do_keyring,
+	[PC_OP_SCHEDULER] = pc_do_scheduler,
+	[PC_OP_IO_PRIORITY] = pc_do_io_priority,
+	[PC_OP_PERSONALITY] = pc_do_personality,
+	[PC_OP_MEMORY_POLICY] = pc_do_memory_policy,
+	[PC_OP_LISTENER] = do_listener,
+	[PC_OP_SYNC] = do_ask,
 };
 
 /* One message; with `fd` >= 0 it carries that fd. Plain write where it can: a seccomp profile may deny sendmsg. */
@@ -71,6 +83,67 @@ static void __attribute__((noreturn)) fail(struct pc_child *c, enum pc_step step
 	sys_exit_group(127);
 }
 
+static int hear_answer(struct pc_child *c)
+{
+	int32_t answer;
+	long n;
+
+	do
+		n = sys_read(c->job->sock, &answer, sizeof answer);
+	while (n == -EINTR);
+	if (n != sizeof answer)
+		sys_exit_group(127); /* the parent has gone, or gives up and kills us */
+	return answer;
+}
+
+/* The parent does its part of this op; its answer is an error or 0. Only write and read: a filter may be loaded already. */
+static int ask(struct pc_child *c, int value)
+{
+	struct pc_report r = {.step = PC_STEP_ASK, .err = value, .section = PC_CHILD, .arg = c->op};
+	long n = sys_write(c->job->sock, &r, sizeof r);
+
+	return n < 0 ? (int)n : hear_answer(c);
+}
+
+static int do_ask(struct pc_child *c, const struct pc_op *op)
+{
+	(void)op;
+	return at_step(c, PC_STEP_ASK, ask(c, 0));
+}
+
+/* The parent takes the listener out of this process (pidfd_getfd): passing it on would need a call that the filter itself
+ * may hold up. */
+static int do_listener(struct pc_child *c, const struct pc_op *op)
+{
+	int fd = pc_load_filter(c, op);
+
+	if (fd < 0)
+		return fd;
+	int err = ask(c, fd);
+	(void)sys_close(fd);
+	return at_step(c, PC_STEP_ASK, err);
+}
+
+/* What setns(pid) and a new pid namespace inside a joined user namespace mean holds for children only. The new process is
+ * the engine's child like this one was, and takes its place; this one ends. Memory is copied, never shared. */
+static int do_fork(struct pc_child *c, const struct pc_op *op)
+{
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = op->x | CLONE_PARENT | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+	};
+	long pid = sys_clone3(&args);
+
+	if (pid < 0)
+		return at_step(c, PC_STEP_CLONE, (int)pid);
+	if (pid == 0)
+		return hear_answer(c); /* when we have been adopted: until then the parent takes the other one for us */
+	if (pc_child_send(c, PC_STEP_FORKED, (int)pid, pidfd) < 0)
+		(void)sys_pidfd_send_signal(pidfd, SIGKILL); /* the parent has gone */
+	sys_exit_group(0);
+}
+
 /* The working directory must lie inside the root: an inherited fd or a magic link could lead out (2024-21626). */
 static int do_chdir(struct pc_child *c, const struct pc_op *op)
 {
@@ -87,16 +160,25 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
 	return 0;
 }
 
+/* Closed, not only marked: a gated child may wait for hours and must not hold open what others close meanwhile, such as
+ * the gate of another container; and the caller's files would count against the program's RLIMIT_NOFILE in the look-up.
+ * The socket and the stub are close-on-exec. */
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	const unsigned from = (unsigned)op->x, sock = (unsigned)c->job->sock;
+	const unsigned sock = (unsigned)c->job->sock, stub = (unsigned)op_slot(c, c->job->plan.head.stub_slot);
+	const unsigned low = sock < stub ? sock : stub, high = sock < stub ? stub : sock; /* no stub: ~0U */
+	unsigned from = (unsigned)op->x;
 
-	/* Closed, not only marked: a gated child may wait for hours and must not hold open what others close meanwhile,
-	 * such as the gate of another container; and the caller's files would count against the program's RLIMIT_NOFILE in
-	 * the look-up. The socket is close-on-exec. */
-	c->root_fd = c->proc_fd = -1;
-	int err = sock > from ? sys_close_range(from, sock - 1, 0) : 0;
-	return err < 0 ? err : sys_close_range(sock >= from ? sock + 1 : from, ~0U, 0);
+	c->root_fd = c->proc_fd = c->old_root_fd = -1;
+	for (int i = 0; i < 2; i++) {
+		unsigned keep = i ? high : low;
+		int err = keep > from ? sys_close_range(from, keep - 1, 0) : 0;
+		if (err < 0 || keep == ~0U)
+			return err;
+		if (keep >= from)
+			from = keep + 1;
+	}
+	return sys_close_range(from, ~0U, 0);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -110,103 +192,6 @@ static int reset_signals(void)
 			return err;
 	}
 	return 0;
-}
-
-/* What ends an interpreter's name for the kernel; every other byte, above 127 or below ' ', belongs to it. */
-static bool ends_name(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\0';
-}
-
-/* The interpreter that a script names in its first line, into `out`; 0 when it is no script. */
-static int read_interpreter(int fd, char *out, size_t room)
-{
-	char line[256]; /* as far as the kernel looks */
-	long n = sys_read(fd, line, sizeof line);
-	size_t from = 2, to;
-
-	if (n < 3 || line[0] != '#' || line[1] != '!')
-		return 0;
-	while (from < (size_t)n && (line[from] == ' ' || line[from] == '\t'))
-		from++;
-	for (to = from; to < (size_t)n && !ends_name(line[to]) && to - from < room - 1; to++)
-		out[to - from] = line[to];
-	out[to - from] = '\0';
-	return to > from;
-}
-
-/* Until execve this process is the engine's own program, and /proc/self/exe a way to it: a program or an interpreter line
- * that goes there would run it, and could later write to it (2019-5736). No path to what is executed may lead through
- * such a link. -ELOOP when one does. */
-static int no_way_to_engine(const char *path)
-{
-	char interpreter[256];
-
-	for (int depth = 0; depth < 8; depth++) {
-		scoped_fd int seen = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
-		if (seen == -EPERM || seen == -ENOSYS) /* the caller's own seccomp profile, not the image, forbids openat2 */
-			return 0;
-		if (seen < 0) /* an absent interpreter is execve's to report */
-			return seen == -ELOOP || depth == 0 ? seen : 0;
-		scoped_fd int fd = sys_openat2(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
-		if (fd < 0) /* who may execute and not read may not write to the engine either */
-			return 0;
-		if (!read_interpreter(fd, interpreter, sizeof interpreter))
-			return 0;
-		path = interpreter;
-	}
-	return -ELOOP; /* deeper than the kernel follows */
-}
-
-static int executable(const char *path)
-{
-	struct statx st;
-	int err = sys_statx(AT_FDCWD, path, 0, STATX_TYPE, &st);
-
-	if (err < 0)
-		return err;
-	if (S_ISDIR(st.stx_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.stx_mode))
-		return -EACCES;
-	err = sys_faccessat(AT_FDCWD, path, 1 /* X_OK */);
-	return err < 0 ? err : no_way_to_engine(path);
-}
-
-/* Like execvp: a name without a slash is looked for in PATH; a candidate that may not be run is remembered. */
-static int find_program(struct pc_job *job, const char **found)
-{
-	const char *name = job->argv[0], *p = job->search_path;
-	int denied = 0;
-
-	*found = name;
-	if (name[0] == '\0')
-		return -ENOENT;
-	for (const char *s = name; *s; s++)
-		if (*s == '/')
-			return executable(name);
-	if (p == NULL)
-		return -ENOENT;
-	for (;;) {
-		char *out = job->exec_path;
-		while (*p != '\0' && *p != ':')
-			*out++ = *p++;
-		if (out != job->exec_path) /* an empty entry would mean the working directory: never */ {
-			*out++ = '/';
-			for (const char *s = name; *s; s++)
-				*out++ = *s;
-			*out = '\0';
-			int err = executable(job->exec_path);
-			if (err == 0) {
-				*found = job->exec_path;
-				return 0;
-			}
-			if (err == -EACCES || err == -ELOOP)
-				denied = err;
-		}
-		if (*p++ == '\0')
-			return denied ? denied : -ENOENT;
-	}
 }
 
 static void wait_at_gate(struct pc_child *c)
@@ -257,21 +242,41 @@ static void run_ops(struct pc_child *c)
 	}
 }
 
+/* By the stub the report socket is its fd 3, so that it can still say why the program did not start. */
+static int execute(struct pc_job *job, const char *program, bool by_stub)
+{
+	if (!by_stub)
+		return sys_execve(program, job->argv, job->envp);
+	if (job->plan.head.stub_slot < 0)
+		return -ENOEXEC; /* a Plan of ours always has one */
+	int err = job->sock == 3 ? sys_fcntl(3, F_SETFD, 0) : sys_dup3(job->sock, 3, 0);
+	if (err < 0)
+		return err;
+	job->argv[-1] = (char *)(uintptr_t)program;
+	job->stubbed = 1;
+	return sys_execveat(job->slots[job->plan.head.stub_slot], "", job->argv - 1, job->envp, AT_EMPTY_PATH);
+}
+
 /* The order: ops (which end with the credentials and seccomp), look-up as the user who will run it, READY, the gate,
  * the signal mask last of all so that no handlerless default action can hit half-way. */
 void pc_child_main(void *arg)
 {
 	struct pc_job *job = arg;
-	struct pc_child c = {.job = job, .root_fd = -1, .proc_fd = -1};
+	struct pc_child c = {.job = job, .root_fd = -1, .proc_fd = -1, .old_root_fd = -1};
 	const uint64_t no_signals = 0;
 	const char *program;
+	bool by_stub;
 
 	job->cloned_ns = sys_now_ns();
-	int err = reset_signals();
+	/* Memory of its own is a copy of the engine's: nobody in a namespace that it is about to join may look at it
+	 * (2016-9962). Shared memory is only ever in a new pid namespace. */
+	int err = job->plan.head.flags & PC_PLAN_SHARE_VM ? 0 : sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (err == 0)
+		err = reset_signals();
 	if (err < 0)
 		fail(&c, PC_STEP_SIGNALS, err);
 	run_ops(&c);
-	err = find_program(job, &program);
+	err = pc_find_program(job, &program, &by_stub);
 	if (err < 0)
 		fail(&c, PC_STEP_LOOKUP, err);
 	if (pc_child_send(&c, PC_STEP_READY, 0, -1) < 0)
@@ -279,6 +284,6 @@ void pc_child_main(void *arg)
 	if (job->plan.head.flags & PC_PLAN_GATED)
 		wait_at_gate(&c);
 	(void)sys_sigprocmask(SIG_SETMASK, &no_signals); /* cannot fail with these arguments */
-	err = sys_execve(program, job->argv, job->envp);
+	err = execute(job, program, by_stub || (job->plan.head.flags & PC_PLAN_STUB));
 	fail(&c, PC_STEP_EXEC, err);
 }

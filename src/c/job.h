@@ -8,10 +8,12 @@
 struct pc_job {
 	struct pc_plan plan;
 	int slots[PC_MAX_SLOTS];
-	char **argv;
+	char **argv; /* argv[-1] is room for the path that the stub executes */
 	char **envp;
 	const char *search_path; /* the value of PATH in the container's environment, or NULL */
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
+	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
+	void *sync_context;
 	int sock;		 /* the child's end of the report socket */
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
 	uint64_t *trace_ns;
@@ -19,6 +21,8 @@ struct pc_job {
 	struct pc_fault fault;
 	/* written by the child half or the spawner; read by the caller once the spawner says it is done */
 	volatile uint32_t held;
+	volatile uint32_t stubbed; /* after the stub's own execve there may still be a report */
+	int tid;		   /* the child's pid, there before it runs */
 	uint64_t cloned_ns;
 	uint64_t execed_ns;
 	int pid; /* or -errno of clone3 */
@@ -30,6 +34,7 @@ struct pc_child {
 	struct pc_job *job;
 	int root_fd; /* the container's root, kept from ROOT_ATTACH on */
 	int proc_fd; /* a private procfs, made by the first PROC_WRITE */
+	int old_root_fd; /* the root before ROOT_ATTACH, when ROOT_PIVOT is to come */
 	uint32_t op;
 	uint32_t step; /* finer than the op, set by an executor before it returns an error */
 };
@@ -53,34 +58,59 @@ static inline int at_step(struct pc_child *c, enum pc_step step, int err)
 void pc_child_main(void *job) __attribute__((noreturn));
 int pc_child_send(struct pc_child *c, enum pc_step step, int err, int fd);
 
+/* lookup.c: the program's path into *found; *stub: it must be executed by the sealed stub */
+int pc_find_program(struct pc_job *job, const char **found, bool *stub);
+
 /* child half, one kernel facility each */
-pc_child_executor pc_do_root_attach, pc_do_root_readonly;				/* rootfs.c */
-pc_child_executor pc_do_mount, pc_do_mount_tree, pc_do_mask, pc_do_readonly;		/* mount.c */
-pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* mount.c */
-pc_child_executor pc_do_unshare, pc_do_setns, pc_do_propagation, pc_do_hostname, pc_do_domainname, pc_do_proc_write; /* ns.c */
+pc_child_executor pc_do_root_attach, pc_do_root_readonly, pc_do_root_pivot;		/* rootfs.c */
+pc_child_executor pc_do_mount, pc_do_mount_tree, pc_do_mount_attr, pc_do_mask, pc_do_readonly; /* mount.c */
+pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* files.c */
+pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write; /* ns.c */
 pc_child_executor pc_do_cgroup_join;							/* cgroup.c */
 pc_child_executor pc_do_loopback_up;							/* netlink.c */
 pc_child_executor pc_do_rlimit, pc_do_pdeathsig, pc_do_umask, pc_do_cap_bound, pc_do_ids, pc_do_caps,
 	pc_do_cap_ambient, pc_do_no_new_privs;						/* cred.c */
+pc_child_executor pc_do_keyring, pc_do_scheduler, pc_do_io_priority, pc_do_personality, pc_do_memory_policy; /* process.c */
 pc_child_executor pc_do_seccomp;							/* seccomp.c */
 pc_child_executor pc_do_session, pc_do_stdio, pc_do_tty;				/* tty.c */
+
+/* seccomp.c: loads the op's filter; 0, or the listener's fd when its flags ask for one */
+int pc_load_filter(struct pc_child *c, const struct pc_op *op);
+
+/* copyup.c: what is below `from` into the empty directory `to`, owners, modes and times as they are */
+int pc_copy_tree(int from, int to);
 
 /* paths inside the root (mount.c): an O_PATH fd, or -errno */
 enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
 
-/* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c) */
+/* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c, userns.c) */
 /* *made: whether anything has been done that the finish section must undo */
 int pc_prepare(struct pc_job *job, bool *made, struct pc_report *report);
 int pc_finish_plan(const struct pc_plan *plan, const struct pc_fault *fault, struct pc_usage *usage, struct pc_report *report);
 int pc_make_overlay(const struct pc_job *job, const struct pc_op *op);
-int pc_clone_tree(const char *source, const struct pc_op *op);
+int pc_clone_tree(const struct pc_job *job, const struct pc_op *op);
+int pc_tree_attributes(const struct pc_job *job, const struct pc_op *op, int tree);
+int pc_make_file_system(const struct pc_job *job, const struct pc_op *op);
+int pc_open_namespace(const char *path, int type);
 int pc_cgroup_open(const char *path);
 int pc_cgroup_write(int dirfd, const char *file, const char *value);
 int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len);
 
-/* spawner.c: runs clone3 in a thread of its own; returns when the child has executed its program or ended. */
-int pc_spawn_run(struct pc_job *job, uint64_t deadline_ns, struct pc_report *report);
+/* talk.c: the parent's side of the report socket. */
+enum pc_talk {
+	PC_TALK_WAIT,  /* until the child is ready (gated), executes or fails */
+	PC_TALK_DRAIN, /* what has been said already: the child is past execve, or has ended */
+	PC_TALK_SERVE, /* while a spawner is stopped at the child: until END, READY or an error */
+};
+/* 0: READY was said and no error followed. */
+int pc_talk(struct pc_job *job, enum pc_talk how, uint64_t deadline_ns, bool *ready, struct pc_process *out);
+
+/* spawner.c: runs clone3 in a thread of its own. pc_spawn_end returns when clone3 has: with shared memory, when the child
+ * has executed its program or ended. */
+struct spawner;
+int pc_spawn_begin(struct pc_job *job, struct spawner **spawner, struct pc_report *report);
+int pc_spawn_end(struct spawner *spawner, struct pc_job *job, uint64_t deadline_ns, struct pc_report *report);
 
 /* clone.c: clone3 whose child runs fn(arg) on the stack in `args`; fn must not return. */
 long pc_clone3(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);

@@ -78,20 +78,71 @@ static int target_of(struct pc_child *c, const struct pc_op *op, enum pc_target 
 	return pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, op->flags & PC_F_CREATE ? kind : PC_TARGET_EXISTS);
 }
 
+/* A tmpfs that begins as a copy of the directory that it covers: filled while nobody else can see it. */
+static int mount_copy(int dir, const char *type, uint64_t flags, const char *data)
+{
+	char option[256];
+	const char *from = data;
+	scoped_fd int fs = sys_fsopen(type, FSOPEN_CLOEXEC);
+	int err;
+
+	if (fs < 0)
+		return fs;
+	while (*from != '\0') {
+		size_t n = 0, equals = 0;
+		for (; from[n] != '\0' && from[n] != ',' && n < sizeof option - 1; n++) {
+			option[n] = from[n];
+			if (from[n] == '=' && equals == 0)
+				equals = n;
+		}
+		option[n] = '\0';
+		if (equals)
+			option[equals] = '\0';
+		err = equals ? sys_fsconfig(fs, FSCONFIG_SET_STRING, option, option + equals + 1, 0)
+			     : sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+		if (err < 0)
+			return err;
+		from += from[n] == ',' ? n + 1 : n;
+	}
+	if ((err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
+		return err;
+	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	if (mount < 0)
+		return mount;
+	if ((err = pc_copy_tree(dir, mount)) < 0)
+		return err;
+	struct mount_attr attr = {.attr_set = flags};
+	if ((err = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
+		return err;
+	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
 /* mount(2) is cheaper than fsopen for a fresh file system; "." after fchdir keeps the path from a second look-up. */
 int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 {
 	scoped_fd int dir = target_of(c, op, PC_TARGET_DIR);
+	const char *data = op_s3(c, op), *source = pc_str(&c->job->plan, op->n);
 
 	if (dir < 0)
 		return dir;
+	if (op->flags & PC_F_COPY_UP)
+		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), op->x, data));
 	int err = sys_fchdir(dir);
 	if (err < 0)
 		return err;
-	const char *data = op_s3(c, op);
-	err = sys_mount(op_s2(c, op), ".", op_s2(c, op), op->x, *data ? data : NULL);
+	err = sys_mount(*source ? source : op_s2(c, op), ".", op_s2(c, op), op->x, *data ? data : NULL);
 	int back = sys_fchdir(c->root_fd);
 	return err < 0 ? err : back;
+}
+
+/* The path names the mount's own root now: resolving it again leads there, through nothing that could have changed. */
+int pc_do_mount_attr(struct pc_child *c, const struct pc_op *op)
+{
+	const unsigned recursive = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
+	struct mount_attr attr = {.attr_set = op->x, .attr_clr = op->y, .propagation = op->z};
+	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
+
+	return at < 0 ? at : sys_mount_setattr(at, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
 }
 
 int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
@@ -174,83 +225,4 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 			return err;
 	}
 	return sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
-int pc_do_make_dir(struct pc_child *c, const struct pc_op *op)
-{
-	scoped_fd int fd = pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, PC_TARGET_DIR);
-
-	return fd < 0 ? fd : 0;
-}
-
-/* Splits `path` at its last slash: the parent's fd, and the name. */
-static int open_parent(struct pc_child *c, const char *path, const char **name)
-{
-	char dir[PATH_ROOM];
-	size_t n = pc_strlen(path), cut = n;
-
-	while (cut > 0 && path[cut - 1] != '/')
-		cut--;
-	if (n >= PATH_ROOM || cut == n)
-		return -EINVAL;
-	for (size_t i = 0; i < cut; i++)
-		dir[i] = path[i];
-	dir[cut] = '\0';
-	*name = path + cut;
-	return pc_resolve(c, cut ? dir : "/", false, PC_TARGET_DIR);
-}
-
-int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
-{
-	const char *name;
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
-
-	if (dir < 0)
-		return dir;
-	int err = sys_mknodat(dir, name, (unsigned)op->x, (unsigned)op->y);
-	if (err < 0)
-		return err;
-	scoped_fd int node = sys_openat2(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH);
-	if (node < 0)
-		return node;
-	if (op->z != 0) {
-		err = (int)PC_SYS5(SYS_fchownat, node, "", (uint32_t)(op->z >> 32), (uint32_t)op->z, AT_EMPTY_PATH);
-		if (err < 0)
-			return err;
-	}
-	/* mknod honours the umask; the mode that was asked for is meant exactly */
-	return sys_fchmodat(dir, name, (unsigned)op->x & 07777u);
-}
-
-int pc_do_make_link(struct pc_child *c, const struct pc_op *op)
-{
-	const char *name;
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
-
-	return dir < 0 ? dir : sys_symlinkat(op_s2(c, op), dir, name);
-}
-
-/* Replaces a file of the image by a new one: the old name is unlinked, so that a link there leads nowhere. */
-int pc_do_write_file(struct pc_child *c, const struct pc_op *op)
-{
-	const char *name, *bytes = op_s3(c, op);
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
-	size_t left = op->n;
-
-	if (dir < 0)
-		return dir;
-	int err = sys_unlinkat(dir, name, 0);
-	if (err < 0 && err != -ENOENT)
-		return err;
-	scoped_fd int fd = sys_openat2(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, op->x, RESOLVE_BENEATH);
-	if (fd < 0)
-		return fd;
-	while (left > 0) {
-		long n = sys_write(fd, bytes, left);
-		if (n < 0)
-			return (int)n;
-		bytes += n;
-		left -= (size_t)n;
-	}
-	return sys_fchmod(fd, (unsigned)op->x);
 }

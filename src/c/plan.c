@@ -27,6 +27,11 @@ PC_EXPORT uint32_t pc_op_count(void)
 	return PC_OP_COUNT;
 }
 
+bool pc_op_asks(uint16_t code)
+{
+	return code < PC_OP_COUNT && (op_fields[code] & PC_ASKS);
+}
+
 bool pc_op_makes_fd(uint16_t code)
 {
 	return code < PC_OP_COUNT && (op_fields[code] & PC_MAKES);
@@ -87,6 +92,8 @@ static bool op_fits(const struct pc_plan *plan, const struct pc_op *op, enum pc_
 		return false;
 	if ((fields & PC_LIST) && !list_fits(plan, op->s3, op->n))
 		return false;
+	if ((fields & PC_N_STRING) && op->n >= len)
+		return false;
 	if ((fields & PC_BLOB) && (op->n > len - op->s3 || ((uintptr_t)(plan->strings + op->s3) & 7) != 0))
 		return false;
 	return true;
@@ -102,6 +109,14 @@ static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *
 		return bad(where, offsetof(struct pc_plan_header, total_len));
 	if (h->flags & ~PC_PLAN_FLAGS)
 		return bad(where, offsetof(struct pc_plan_header, flags));
+	if (h->reserved != 0)
+		return bad(where, offsetof(struct pc_plan_header, reserved));
+	if ((h->flags & PC_PLAN_VISIBLE) && !(h->flags & PC_PLAN_LEAN))
+		return bad(where, offsetof(struct pc_plan_header, flags));
+	if (h->stub_slot != PC_NO_SLOT && (h->stub_slot < 0 || (uint32_t)h->stub_slot >= h->n_slots))
+		return bad(where, offsetof(struct pc_plan_header, stub_slot));
+	if ((h->flags & PC_PLAN_STUB) && h->stub_slot == PC_NO_SLOT)
+		return bad(where, offsetof(struct pc_plan_header, stub_slot));
 	/* CLONE_VM only into a new pid namespace: nobody there can look at the engine's memory (2016-9962). */
 	if ((h->flags & PC_PLAN_SHARE_VM) && (!(h->clone_flags & CLONE_NEWPID) || (h->flags & PC_PLAN_GATED)))
 		return bad(where, offsetof(struct pc_plan_header, clone_flags));
@@ -144,9 +159,13 @@ int pc_plan_decode(const uint8_t *bytes, uint64_t len, struct pc_plan *plan, uin
 	if (p.head.envc > p.head.strings_len || !list_fits(&p, p.head.env_off, p.head.envc))
 		return bad(where, offsetof(struct pc_plan_header, env_off));
 	for (int s = 0; s < PC_SECTIONS; s++)
-		for (uint32_t i = 0; i < p.head.n_ops[s]; i++)
-			if (!op_fits(&p, &p.ops[s][i], (enum pc_section)s))
-				return bad(where, (uint64_t)((const uint8_t *)&p.ops[s][i] - bytes));
+		for (uint32_t i = 0; i < p.head.n_ops[s]; i++) {
+			const struct pc_op *op = &p.ops[s][i];
+			if (!op_fits(&p, op, (enum pc_section)s) ||
+			    ((p.head.flags & PC_PLAN_SHARE_VM) && op->code == PC_OP_FORK))
+				return bad(where, (uint64_t)((const uint8_t *)op - bytes));
+			p.asks |= pc_op_asks(op->code);
+		}
 	*plan = p;
 	return 0;
 }

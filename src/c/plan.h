@@ -15,7 +15,7 @@
 #include "report.h"
 
 #define PC_PLAN_MAGIC 0x314e4350u /* "PCN1" */
-#define PC_PLAN_VERSION 1u
+#define PC_PLAN_VERSION 2u
 #define PC_PLAN_MAX (16u << 20)
 #define PC_MAX_OPS 4096u
 #define PC_MAX_SLOTS 256u
@@ -25,7 +25,10 @@
 #define PC_PLAN_SHARE_VM 1u /* clone with CLONE_VM|CLONE_VFORK: only together with a new pid namespace */
 #define PC_PLAN_GATED 2u    /* after READY wait for one byte on the report socket */
 #define PC_PLAN_LEAN 4u     /* clone from a thread in a nearly empty mount namespace */
-#define PC_PLAN_FLAGS 7u
+#define PC_PLAN_VISIBLE 8u  /* LEAN, and that namespace has a procfs and a sysfs: without one in sight the kernel lets no
+			     * user namespace mount its own. ROOT_PIVOT takes them away again. */
+#define PC_PLAN_STUB 16u    /* execute through the sealed stub whatever the program's path is */
+#define PC_PLAN_FLAGS 31u
 
 struct pc_plan_header {
 	uint32_t magic;
@@ -43,8 +46,10 @@ struct pc_plan_header {
 	uint32_t env_off;
 	uint32_t envc;
 	int32_t cgroup_slot; /* for CLONE_INTO_CGROUP, else -1 */
+	int32_t stub_slot;   /* the sealed stub, else -1 */
+	uint32_t reserved;   /* 0 */
 };
-static_assert(sizeof(struct pc_plan_header) == 72, "the header's layout is the wire format");
+static_assert(sizeof(struct pc_plan_header) == 80, "the header's layout is the wire format");
 
 struct pc_op {
 	uint16_t code;
@@ -74,6 +79,8 @@ enum {
 	PC_IN_P = 256,   /* allowed in prepare, child, finish */
 	PC_IN_C = 512,
 	PC_IN_F = 1024,
+	PC_N_STRING = 2048, /* n is a string */
+	PC_ASKS = 4096,	    /* the child stops there until the parent has done its part */
 };
 
 /* op flags */
@@ -85,29 +92,30 @@ enum {
 	PC_F_CLASSIC = 16,   /* MASK, READONLY: by mount(2), for kernels that cannot clone detached trees */
 	PC_F_VOLATILE = 32,  /* OVERLAY: no sync of the upper layer, which will be thrown away */
 	PC_F_LAYER_FDS = 64, /* OVERLAY: "lowerdir+" takes fds (6.13) */
-	PC_F_PIVOT = 128,    /* ROOT_ATTACH by pivot_root */
+	PC_F_PIVOT = 128,    /* ROOT_ATTACH: keep the old root for ROOT_PIVOT, which comes later */
 	PC_F_LAYER_PLUS = 256, /* OVERLAY: "lowerdir+" takes strings (6.5) */
+	PC_F_COPY_UP = 512,    /* MOUNT: a tmpfs that begins as a copy of what it covers */
+	PC_F_USERXATTR = 1024, /* OVERLAY: marks in user.* (inside a user namespace) */
 };
 
 /* X(symbol, fields). Codes are the wire format: append only. The executor of each says what its fields are. */
 #define PC_OPS(X)                                                                                                      \
 	X(NONE, 0)                                                                                                     \
 	/* prepare */                                                                                                  \
-	X(DIR_MAKE, PC_IN_P | PC_S1)                          /* mkdir s1, mode x */                                   \
+	X(DIR_MAKE, PC_IN_P | PC_S1)                          /* mkdir s1, mode x, owner y:z */                        \
 	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot */                          \
 	X(CGROUP_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* open the existing cgroup s1 as slot */                \
 	X(CGROUP_WRITE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT)    /* write s2 to the file s1 of slot */                    \
 	X(CGROUP_DEVICES, PC_IN_P | PC_SLOT | PC_BLOB)        /* attach the eBPF device program to slot */             \
-	X(OVERLAY, PC_IN_P | PC_S1 | PC_S2 | PC_LIST | PC_SLOT | PC_MAKES) /* upper s1, work s2, n lower: detached mount in slot */ \
-	X(TREE_CLONE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)   /* detached copy of s1; attributes x set, y cleared, z propagation */ \
+	X(OVERLAY, PC_IN_P | PC_S1 | PC_S2 | PC_LIST | PC_SLOT | PC_MAKES) /* upper s1, work s2, n lower: detached mount in slot; slot2: id map of the lower */ \
+	X(TREE_CLONE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)   /* detached copy of s1; attributes x set, y cleared, z propagation, slot2 id map */ \
 	/* child */                                                                                                    \
 	X(CGROUP_JOIN, PC_IN_C | PC_SLOT)                     /* move the child into slot */                           \
 	X(UNSHARE, PC_IN_C)                                   /* unshare(x) */                                         \
 	X(SETNS, PC_IN_C | PC_SLOT)                           /* setns(slot, x) */                                     \
-	X(PROPAGATION, PC_IN_C)                               /* mount flags x on / */                                 \
 	X(ROOT_ATTACH, PC_IN_C | PC_SLOT)                     /* the detached mount in slot becomes / */               \
 	X(ROOT_READONLY, PC_IN_C)                             /* through the fd that ROOT_ATTACH kept */               \
-	X(MOUNT, PC_IN_C | PC_S1 | PC_S2 | PC_S3)             /* file system s2 on s1, data s3, flags x */             \
+	X(MOUNT, PC_IN_C | PC_S1 | PC_S2 | PC_S3 | PC_N_STRING) /* file system s2 on s1, data s3, flags x, source n */ \
 	X(MOUNT_TREE, PC_IN_C | PC_S1 | PC_SLOT)              /* the detached mount in slot on s1; x 1 for a file */   \
 	X(MASK, PC_IN_C | PC_S1 | PC_SLOT)                    /* hide s1 by the template in slot */                    \
 	X(READONLY, PC_IN_C | PC_S1)                          /* s1 becomes a read-only mount of itself, attributes x */ \
@@ -136,7 +144,24 @@ enum {
 	/* finish */                                                                                                   \
 	X(USAGE, PC_IN_F | PC_S1)                             /* kind x from cgroup s1 */                              \
 	X(CGROUP_REMOVE, PC_IN_F | PC_S1)                                                                              \
-	X(TREE_REMOVE, PC_IN_F | PC_S1)
+	X(TREE_REMOVE, PC_IN_F | PC_S1)                                                                                \
+	/* prepare */                                                                                                  \
+	X(NS_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)      /* the namespace file s1, of type x, as slot */          \
+	X(USERNS_MAKE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT | PC_MAKES) /* an id map: uid_map s1, gid_map s2 */           \
+	X(TREE_ATTR, PC_IN_P | PC_SLOT)                       /* of the detached mount: x set, y cleared, z propagation, slot2 id map */ \
+	X(FS_MAKE, PC_IN_P | PC_S1 | PC_LIST | PC_SLOT | PC_MAKES) /* file system s1, n options, attributes x: detached mount in slot */ \
+	/* child */                                                                                                    \
+	X(PARENT_WRITE, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)    /* the parent writes s2 to /proc/<child>/s1 */           \
+	X(FORK, PC_IN_C)                                      /* go on in a process cloned with x; this one ends */    \
+	X(MOUNT_ATTR, PC_IN_C | PC_S1)                        /* of the mount s1: x set, y cleared, z propagation */   \
+	X(ROOT_PIVOT, PC_IN_C)                                /* away with the old root that ROOT_ATTACH kept */       \
+	X(KEYRING, PC_IN_C | PC_S1)                           /* a session keyring of its own, named s1 */             \
+	X(SCHEDULER, PC_IN_C | PC_BLOB)                       /* a struct sched_attr */                                \
+	X(IO_PRIORITY, PC_IN_C)                               /* ioprio x */                                           \
+	X(PERSONALITY, PC_IN_C)                               /* persona x */                                          \
+	X(MEMORY_POLICY, PC_IN_C | PC_BLOB)                   /* mode and flags x, node mask */                        \
+	X(LISTENER, PC_IN_C | PC_BLOB | PC_ASKS)              /* SECCOMP whose notifications go to the caller */       \
+	X(SYNC, PC_IN_C | PC_ASKS)                            /* the caller does its part x (enum pc_sync) */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };
@@ -152,12 +177,21 @@ enum pc_usage_kind {
 	PC_USAGE_KINDS
 };
 
+/* Where a child waits for the caller; the first argument of its callback. */
+enum pc_sync {
+	PC_SYNC_LISTENER = 1,	      /* fd: the seccomp listener */
+	PC_SYNC_CREATE_RUNTIME = 2,   /* namespaces are there, the root is not */
+	PC_SYNC_CREATE_CONTAINER = 3, /* the root's mounts are there */
+	PC_SYNC_START_CONTAINER = 4,  /* all but execve */
+};
+
 /* A decoded Plan. Pointers reach into `bytes`, which outlives it. */
 struct pc_plan {
 	const uint8_t *bytes;
 	struct pc_plan_header head;
 	const struct pc_op *ops[PC_SECTIONS];
 	const char *strings;
+	bool asks; /* some child op needs the parent */
 };
 
 /* 0, or -EBADMSG with *where set to the offset of the first fault. `bytes` must be 8-byte aligned. */
@@ -167,6 +201,9 @@ static inline const char *pc_str(const struct pc_plan *plan, uint32_t off)
 {
 	return plan->strings + off;
 }
+
+/* Whether the child waits at this op for the parent. */
+bool pc_op_asks(uint16_t code);
 
 /* Whether the op's answer is an fd for its slot. */
 bool pc_op_makes_fd(uint16_t code);

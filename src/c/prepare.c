@@ -13,7 +13,11 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 
 	switch ((enum pc_op_code)op->code) {
 	case PC_OP_DIR_MAKE:
-		return sys_mkdirat(AT_FDCWD, s1, (unsigned)op->x);
+		err = sys_mkdirat(AT_FDCWD, s1, (unsigned)op->x);
+		if (err == 0 && (op->y != 0 || op->z != 0) &&
+		    (err = sys_fchownat(AT_FDCWD, s1, (unsigned)op->y, (unsigned)op->z, AT_SYMLINK_NOFOLLOW)) < 0)
+			(void)sys_unlinkat(AT_FDCWD, s1, AT_REMOVEDIR);
+		return err;
 	case PC_OP_CGROUP_MAKE:
 		if ((err = sys_mkdirat(AT_FDCWD, s1, 0755)) < 0)
 			return err;
@@ -29,16 +33,26 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 	case PC_OP_OVERLAY:
 		return pc_make_overlay(job, op);
 	case PC_OP_TREE_CLONE:
-		return pc_clone_tree(s1, op);
+		return pc_clone_tree(job, op);
+	case PC_OP_NS_OPEN:
+		return pc_open_namespace(s1, (int)op->x);
+	case PC_OP_USERNS_MAKE:
+		return pc_make_userns(s1, pc_str(&job->plan, op->s2));
+	case PC_OP_TREE_ATTR:
+		return pc_tree_attributes(job, op, job->slots[op->slot]);
+	case PC_OP_FS_MAKE:
+		return pc_make_file_system(job, op);
 	/* no default: -Wswitch finds a new op that belongs here */
-	case PC_OP_NONE: case PC_OP_CGROUP_JOIN: case PC_OP_UNSHARE: case PC_OP_SETNS: case PC_OP_PROPAGATION:
+	case PC_OP_NONE: case PC_OP_CGROUP_JOIN: case PC_OP_UNSHARE: case PC_OP_SETNS:
 	case PC_OP_ROOT_ATTACH: case PC_OP_ROOT_READONLY: case PC_OP_MOUNT: case PC_OP_MOUNT_TREE: case PC_OP_MASK:
 	case PC_OP_READONLY: case PC_OP_MAKE_DIR: case PC_OP_MAKE_NODE: case PC_OP_MAKE_LINK: case PC_OP_WRITE_FILE:
 	case PC_OP_PROC_WRITE: case PC_OP_HOSTNAME: case PC_OP_DOMAINNAME: case PC_OP_LOOPBACK_UP: case PC_OP_RLIMIT:
 	case PC_OP_SESSION: case PC_OP_STDIO: case PC_OP_TTY: case PC_OP_PDEATHSIG: case PC_OP_UMASK:
 	case PC_OP_CAP_BOUND: case PC_OP_IDS: case PC_OP_CAPS: case PC_OP_CAP_AMBIENT: case PC_OP_NO_NEW_PRIVS:
 	case PC_OP_SECCOMP: case PC_OP_CHDIR: case PC_OP_CLOSE_FDS: case PC_OP_USAGE: case PC_OP_CGROUP_REMOVE:
-	case PC_OP_TREE_REMOVE: case PC_OP_COUNT:
+	case PC_OP_TREE_REMOVE: case PC_OP_PARENT_WRITE: case PC_OP_FORK: case PC_OP_MOUNT_ATTR: case PC_OP_ROOT_PIVOT:
+	case PC_OP_KEYRING: case PC_OP_SCHEDULER: case PC_OP_IO_PRIORITY: case PC_OP_PERSONALITY: case PC_OP_MEMORY_POLICY:
+	case PC_OP_LISTENER: case PC_OP_SYNC: case PC_OP_COUNT:
 		break;
 	}
 	return -ENOSYS;

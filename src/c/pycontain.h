@@ -30,7 +30,9 @@ struct pc_fault {
 	int32_t err;
 };
 
-/* `fds` fills the Plan's first `n_fds` slots; they stay the caller's. `trace_ns`, when not NULL, receives the monotonic
+/* `fds` fills the Plan's first `n_fds` slots; they stay the caller's; -1 leaves one empty. `sync`, when not NULL, is
+ * called in the caller's thread while the child waits at an op: `what` is an enum pc_sync, `pid` the child's, `fd` what the
+ * op hands over (closed afterwards) or -1; it returns 0, or -errno, with which the start then fails. `trace_ns`, when not NULL, receives the monotonic
  * time after each op: first the prepare section, then the child section; it must lie in memory that a forked child
  * shares (pc_trace_alloc). */
 struct pc_start_args {
@@ -41,6 +43,8 @@ struct pc_start_args {
 	uint32_t n_trace;
 	uint64_t *trace_ns;
 	uint64_t deadline_ns;
+	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
+	void *context;
 	struct pc_fault fault;
 };
 
@@ -109,12 +113,26 @@ void pc_trace_free(uint64_t *trace, uint32_t count);
 /* Clone + exec + wait of `argv[0]` with nothing else: the floor of every start. Nanoseconds. */
 int pc_spawn_floor(char **argv, uint64_t *until_exec_ns, uint64_t *until_exit_ns);
 
+/* A sealed, nameless copy of the program at `path` (memfd): nobody can write to it, whoever executes it. Its fd. */
+int pc_sealed_copy(const char *path);
+
+/* A user namespace for id-mapped mounts; nobody is in it. `uid_map` and `gid_map` as in user_namespaces(7). Its fd. */
+int pc_make_userns(const char *uid_map, const char *gid_map);
+
 /* Starts a helper that outlives this call (the guardian): `fd` becomes its fd 3; standard streams are /dev/null. */
 int pc_spawn_helper(const char *path, char **argv, int32_t fd, int32_t *pidfd);
 
 /* Detached filesystems for templates. `options` is "key=value,flag". The fd is the root of a detached mount. */
 int pc_mount_detached(const char *type, const char *options, uint64_t attributes);
 int pc_superblock_readonly(int32_t fd);
+/* Attributes of the mount behind `fd` (mount_setattr); `userns_fd` >= 0: its id map. */
+int pc_mount_attributes(int32_t fd, uint64_t set, uint64_t clear, int32_t userns_fd, int32_t recursive);
+/* A detached copy of the mount at `path`. */
+int pc_open_tree(int32_t dirfd, const char *path, int32_t recursive);
+/* The detached mount `fd` on the file or directory `path` below `dirfd`; no symbolic link is followed. */
+int pc_move_mount(int32_t fd, int32_t dirfd, const char *path);
+int pc_unshare(uint64_t flags);
+int pc_setns(int32_t fd, int32_t type);
 /* 1 when this kernel lets a detached mount of our own be cloned, 0 when not. */
 int pc_can_clone_detached(int32_t fd);
 

@@ -30,7 +30,13 @@
 	X(NOT_PROC, "verify /proc")                                                                                    \
 	X(OUTSIDE_ROOT, "verify working directory")                                                                    \
 	X(OPEN_CGROUP, "open cgroup")                                                                                  \
-	X(LOAD_DEVICE_PROGRAM, "load device program")
+	X(LOAD_DEVICE_PROGRAM, "load device program")                                                                  \
+	X(ASK, "ask")                     /* not a failure: the child waits for the parent to do its part of op `arg` */ \
+	X(FORKED, "forked")               /* not a failure: another process goes on, its pidfd comes with this message */ \
+	X(END, "end")                     /* not a failure: the spawner's word that the child has executed or ended */ \
+	X(ID_MAP, "write id map")                                                                                      \
+	X(NOT_NAMESPACE, "verify namespace")                                                                           \
+	X(COPY_UP, "copy up")
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };

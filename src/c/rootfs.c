@@ -6,11 +6,23 @@
 
 #include <errno.h>
 #include <linux/mount.h>
+#include <pthread.h>
 #include <stdio.h>
 
 /* --- parent half ------------------------------------------------------------------------------------------------ */
 
 #define LAYER_DIR (O_PATH | O_DIRECTORY | O_CLOEXEC)
+
+/* A copy of the mount with its owners translated by the user namespace `userns`. */
+static int map_layer(int fd, int userns)
+{
+	scoped_fd int tree = sys_open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+	if (tree < 0)
+		return tree;
+	int err = pc_mount_attributes(tree, 0, 0, userns, 0);
+	return err < 0 ? err : fd_take(&tree);
+}
 
 /* A lower layer is a path, or "@N" for the directory in slot N. The answer is an fd; *own when it must be closed. */
 static int open_layer(const struct pc_job *job, const char *layer, int *own)
@@ -51,7 +63,25 @@ static int set_lower_classic(int fs, const int *fds, uint32_t n)
 
 #define MAX_LAYERS 128
 
-static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, int *own)
+/* The layer's fd, as it is or translated; `attach_at` >= 0: the translated mount is attached there. */
+static int take_layer(const struct pc_job *job, const struct pc_op *op, const char *layer, int attach_at, int *own)
+{
+	int fd = open_layer(job, layer, own);
+
+	if (fd < 0 || op->slot2 < 0)
+		return fd;
+	int mapped = map_layer(fd, job->slots[op->slot2]);
+	if (mapped == -EINVAL && layer[0] == '@') /* a tmpfs before 6.3: the template's files then show as nobody's */
+		return fd;
+	if (mapped < 0)
+		return mapped;
+	fd_close(own);
+	*own = mapped;
+	int err = attach_at < 0 ? 0 : sys_move_mount(mapped, "", attach_at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	return err < 0 ? err : mapped;
+}
+
+static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, int attach_at, int *own)
 {
 	bool by_fd = op->flags & PC_F_LAYER_FDS, plus = by_fd || (op->flags & PC_F_LAYER_PLUS);
 	const char *layer = pc_str(&job->plan, op->s3);
@@ -60,7 +90,7 @@ static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, 
 	if (op->n > MAX_LAYERS)
 		return -E2BIG;
 	for (uint32_t i = 0; i < op->n; i++, layer = pc_next(layer)) {
-		fds[i] = open_layer(job, layer, &own[i]);
+		fds[i] = take_layer(job, op, layer, attach_at, &own[i]);
 		if (fds[i] < 0)
 			return fds[i];
 		int err = plus ? set_dir(fs, "lowerdir+", fds[i], by_fd) : 0;
@@ -70,79 +100,186 @@ static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, 
 	return plus ? 0 : set_lower_classic(fs, fds, op->n);
 }
 
-static int create_overlay(const struct pc_job *job, const struct pc_op *op, int *own)
+static int create_overlay(const struct pc_job *job, const struct pc_op *op, bool attach, int *own)
 {
-	bool by_fd = op->flags & PC_F_LAYER_FDS;
+	bool by_fd = op->flags & PC_F_LAYER_FDS, writable = pc_str(&job->plan, op->s1)[0] != '\0';
 	scoped_fd int fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
-	scoped_fd int upper = -1, work = -1;
+	scoped_fd int upper = -1, work = -1, parent = -1;
 
 	if (fs < 0)
 		return fs;
-	int err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
-	if (err == 0)
-		err = set_layers(job, op, fs, own);
-	if (err < 0)
-		return err;
-	if (pc_str(&job->plan, op->s1)[0] != '\0') {
+	if (writable) {
 		upper = sys_openat(AT_FDCWD, pc_str(&job->plan, op->s1), LAYER_DIR, 0);
 		work = sys_openat(AT_FDCWD, pc_str(&job->plan, op->s2), LAYER_DIR, 0);
 		if (upper < 0 || work < 0)
 			return upper < 0 ? upper : work;
+	}
+	if (attach && (parent = sys_openat(upper, "..", LAYER_DIR, 0)) < 0)
+		return parent;
+	int err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
+	if (err == 0)
+		err = set_layers(job, op, fs, parent, own);
+	if (err < 0)
+		return err;
+	if (writable) {
 		if ((err = set_dir(fs, "upperdir", upper, by_fd)) < 0 || (err = set_dir(fs, "workdir", work, by_fd)) < 0)
 			return err;
 		if (op->flags & PC_F_VOLATILE)
 			err = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
 	}
+	if (err == 0 && (op->flags & PC_F_USERXATTR))
+		err = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0);
 	if (err == 0)
 		err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	return err < 0 ? err : sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)op->x);
 }
 
-int pc_make_overlay(const struct pc_job *job, const struct pc_op *op)
+static int make_overlay(const struct pc_job *job, const struct pc_op *op, bool attach)
 {
 	int own[MAX_LAYERS];
 
 	for (int i = 0; i < MAX_LAYERS; i++)
 		own[i] = -1;
-	int mount = create_overlay(job, op, own);
+	int mount = create_overlay(job, op, attach, own);
 	for (int i = 0; i < MAX_LAYERS; i++)
 		fd_close(&own[i]);
 	return mount;
 }
 
-int pc_clone_tree(const char *source, const struct pc_op *op)
+struct attached {
+	const struct pc_job *job;
+	const struct pc_op *op;
+	int result;
+};
+
+static void *attached_main(void *arg)
+{
+	struct attached *a = arg;
+
+	a->result = sys_unshare(CLONE_NEWNS);
+	if (a->result == 0)
+		a->result = sys_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	if (a->result == 0)
+		a->result = make_overlay(a->job, a->op, true);
+	return NULL;
+}
+
+/* Before 6.15 a detached mount cannot be a layer, and a translated layer is one: it is attached for a moment in a mount
+ * namespace that only a thread of this purpose is in. */
+static int make_overlay_attached(const struct pc_job *job, const struct pc_op *op)
+{
+	struct attached a = {.job = job, .op = op};
+	pthread_t thread;
+	sigset_t all, old;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
+	int err = pthread_create(&thread, NULL, attached_main, &a);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err == 0)
+		(void)pthread_join(thread, NULL);
+	return err ? -err : a.result;
+}
+
+int pc_make_overlay(const struct pc_job *job, const struct pc_op *op)
+{
+	bool attach = op->slot2 >= 0 && (op->flags & PC_F_CLASSIC);
+
+	return attach ? make_overlay_attached(job, op) : make_overlay(job, op, false);
+}
+
+PC_EXPORT int pc_mount_attributes(int32_t fd, uint64_t set, uint64_t clear, int32_t userns_fd, int32_t recursive)
+{
+	struct mount_attr attr = {
+		.attr_set = set | (userns_fd >= 0 ? (uint64_t)MOUNT_ATTR_IDMAP : 0),
+		.attr_clr = clear,
+		.userns_fd = userns_fd >= 0 ? (unsigned)userns_fd : 0u,
+	};
+	return sys_mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof attr);
+}
+
+int pc_tree_attributes(const struct pc_job *job, const struct pc_op *op, int tree)
 {
 	unsigned recursive = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
 	struct mount_attr attr = {.attr_set = op->x, .attr_clr = op->y, .propagation = op->z};
-	scoped_fd int tree = sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+
+	if (op->slot2 >= 0) {
+		attr.attr_set |= MOUNT_ATTR_IDMAP;
+		attr.userns_fd = (unsigned)job->slots[op->slot2];
+	}
+	return sys_mount_setattr(tree, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
+}
+
+int pc_clone_tree(const struct pc_job *job, const struct pc_op *op)
+{
+	unsigned recursive = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
+	scoped_fd int tree =
+		sys_open_tree(AT_FDCWD, pc_str(&job->plan, op->s1), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
 
 	if (tree < 0)
 		return tree;
-	int err = sys_mount_setattr(tree, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
+	int err = pc_tree_attributes(job, op, tree);
 	return err < 0 ? err : fd_take(&tree);
+}
+
+/* Options are "key=value" or "key". */
+int pc_make_file_system(const struct pc_job *job, const struct pc_op *op)
+{
+	const char *option = pc_str(&job->plan, op->s3);
+	scoped_fd int fs = sys_fsopen(pc_str(&job->plan, op->s1), FSOPEN_CLOEXEC);
+
+	if (fs < 0)
+		return fs;
+	for (uint32_t i = 0; i < op->n; i++, option = pc_next(option)) {
+		char key[64];
+		size_t n = 0;
+		while (option[n] != '\0' && option[n] != '=' && n < sizeof key - 1) {
+			key[n] = option[n];
+			n++;
+		}
+		key[n] = '\0';
+		int err = option[n] == '=' ? sys_fsconfig(fs, FSCONFIG_SET_STRING, key, option + n + 1, 0)
+					   : sys_fsconfig(fs, FSCONFIG_SET_FLAG, key, NULL, 0);
+		if (err < 0)
+			return err;
+	}
+	int err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	return err < 0 ? err : sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)op->x);
 }
 
 /* --- child half ------------------------------------------------------------------------------------------------- */
 
 /* From a lean namespace (one empty read-only tmpfs) chroot is enough: whoever breaks out of it finds that tmpfs, and
- * setns to this namespace lands on what is mounted over it, the container's root. Otherwise the host's mounts are
- * below us, and only pivot_root with an unmount takes them away. */
+ * setns to this namespace lands on what is mounted over it, the container's root. Where there is more below us (a procfs
+ * of the host's, another container's mounts), ROOT_PIVOT takes it away at the end. */
 int pc_do_root_attach(struct pc_child *c, const struct pc_op *op)
 {
 	int root = op_slot(c, op->slot);
-	int err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+	int err;
 
-	if (err < 0 || (err = sys_fchdir(root)) < 0)
-		return err;
 	if (op->flags & PC_F_PIVOT) {
-		if ((err = sys_pivot_root(".", ".")) < 0 || (err = sys_umount2(".", 2 /* MNT_DETACH */)) < 0)
-			return err;
-		err = sys_chdir("/");
-	} else {
-		err = sys_chroot(".");
+		c->old_root_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+		if (c->old_root_fd < 0)
+			return c->old_root_fd;
 	}
+	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0 || (err = sys_fchdir(root)) < 0 ||
+	    (err = sys_chroot(".")) < 0)
+		return err;
 	c->root_fd = root;
-	return err;
+	return 0;
+}
+
+/* The old root must be this process's root when pivot_root looks for it; it is moved over the new one and unmounted. */
+int pc_do_root_pivot(struct pc_child *c, const struct pc_op *op)
+{
+	int err;
+
+	(void)op;
+	if ((err = sys_fchdir(c->old_root_fd)) < 0 || (err = sys_chroot(".")) < 0 || (err = sys_fchdir(c->root_fd)) < 0 ||
+	    (err = sys_pivot_root(".", ".")) < 0 || (err = sys_umount2(".", 2 /* MNT_DETACH */)) < 0)
+		return err;
+	fd_close(&c->old_root_fd);
+	return sys_chdir("/");
 }
 
 /* Through the fd, never by a path: what the image put at "/proc/self/fd" or "/." must not redirect it (2026-115521). */

@@ -5,7 +5,6 @@
 #include "job.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,7 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 		report->arg = offsetof(struct pc_plan_header, argv_off);
 		return NULL;
 	}
-	size_t pointers = ((size_t)head.argc + head.envc + 2) * sizeof(char *);
+	size_t pointers = ((size_t)head.argc + head.envc + 3) * sizeof(char *);
 	size_t bytes = (a->plan_len + 7) & ~(size_t)7;
 	/* a path to execute: an entry of PATH, '/', argv[0], NUL; twice the Plan since both may be the same string */
 	struct pc_job *job = calloc(1, sizeof *job + bytes + pointers + 2 * a->plan_len + 2);
@@ -53,7 +52,7 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 		free(job);
 		return NULL;
 	}
-	job->argv = (char **)(void *)(copy + bytes);
+	job->argv = (char **)(void *)(copy + bytes) + 1;
 	job->envp = job->argv + head.argc + 1;
 	job->exec_path = (char *)(job->envp + head.envc + 1);
 	(void)fill_pointers(&job->plan, head.argv_off, head.argc, job->argv);
@@ -83,85 +82,6 @@ static void close_made_slots(struct pc_job *job)
 		fd_close(&job->slots[i]);
 }
 
-/* One message. 1: got it; 0: end of file or (not blocking) none there; a passed fd lands in *fd. */
-static int receive(int sock, struct pc_report *r, int *fd, bool block)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = {r, sizeof *r};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	long n;
-
-	do
-		n = sys_recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
-	while (n == -EINTR);
-	if (n <= 0)
-		return n == 0 || n == -EAGAIN ? 0 : (int)n;
-	if (n != sizeof *r)
-		return -EBADMSG;
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);
-	if (cm != NULL && cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len == CMSG_LEN(sizeof(int))) {
-		fd_close(fd);
-		memcpy(fd, CMSG_DATA(cm), sizeof *fd);
-	}
-	return 1;
-}
-
-/* Until the child's next message. A child in shared memory has already sent all it had to say. */
-static int wait_for_message(int sock, uint64_t deadline_ns)
-{
-	struct pollfd fds = {.fd = sock, .events = POLLIN};
-
-	for (;;) {
-		uint64_t now = sys_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-		struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
-		int n = sys_ppoll(&fds, 1, deadline_ns ? &ts : NULL);
-		if (n != -EINTR)
-			return n == 0 ? -ETIMEDOUT : n;
-	}
-}
-
-/* Reads the child's messages. 0: READY was said and no error followed. A gated child says no more until let go. */
-static int read_report(struct pc_job *job, int sock, uint64_t deadline_ns, struct pc_process *out)
-{
-	bool shared = job->plan.head.flags & PC_PLAN_SHARE_VM, gated = job->plan.head.flags & PC_PLAN_GATED;
-	bool ready = false;
-
-	for (;;) {
-		struct pc_report r = {0};
-		int got = shared ? 0 : wait_for_message(sock, deadline_ns);
-		if (got == -ETIMEDOUT) {
-			out->report = (struct pc_report){.step = PC_STEP_DEADLINE, .err = ETIMEDOUT};
-			return got;
-		}
-		if (got >= 0)
-			got = receive(sock, &r, &out->tty_fd, !shared);
-		if (got < 0) {
-			out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = -got, .section = PC_CHILD};
-			return got;
-		}
-		if (got == 0)
-			break;
-		if (r.step == PC_STEP_READY) {
-			ready = true;
-			if (gated)
-				return 0;
-		} else if (r.step == PC_STEP_NONE && job->fault.kind == 3) {
-			(void)sys_kill(sys_getpid(), SIGKILL);
-		} else if (r.step != PC_STEP_TTY) {
-			out->report = r;
-			return r.err > 0 ? -r.err : -EBADMSG;
-		}
-	}
-	if (ready)
-		return 0;
-	/* end of file before READY: success is said, never inferred */
-	out->report = (struct pc_report){.step = PC_STEP_KILLED, .err = ECHILD, .section = PC_CHILD};
-	return -ECHILD;
-}
-
 static void reap_quietly(int pidfd)
 {
 	siginfo_t info;
@@ -169,6 +89,32 @@ static void reap_quietly(int pidfd)
 	(void)sys_pidfd_send_signal(pidfd, SIGKILL);
 	while (sys_waitid(P_PIDFD, pidfd, &info, WEXITED | __WALL, NULL) == -EINTR)
 		;
+}
+
+/* *theirs is closed as soon as nobody in this process writes to it any more, so that its end can be heard. */
+static int clone_and_talk(struct pc_job *job, int *theirs, uint64_t deadline_ns, struct pc_process *out)
+{
+	bool shared = job->plan.head.flags & PC_PLAN_SHARE_VM, ready = false;
+	struct pc_report spawning = {0};
+	struct spawner *spawner;
+	int err = pc_spawn_begin(job, &spawner, &out->report), talk = 0;
+
+	if (err < 0)
+		return err;
+	if (shared && job->plan.asks) {
+		talk = pc_talk(job, PC_TALK_SERVE, deadline_ns, &ready, out);
+		if (talk < 0 && job->pidfd >= 0)
+			(void)sys_pidfd_send_signal(job->pidfd, SIGKILL); /* it may still wait for an answer */
+	}
+	err = pc_spawn_end(spawner, job, deadline_ns, &spawning);
+	fd_close(theirs);
+	if (talk < 0)
+		return talk;
+	if (err < 0) {
+		out->report = spawning;
+		return err;
+	}
+	return pc_talk(job, shared && !job->stubbed ? PC_TALK_DRAIN : PC_TALK_WAIT, deadline_ns, &ready, out);
 }
 
 static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, struct pc_process *out)
@@ -191,11 +137,8 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 	job->parent_sock = ours;
 	job->pidfd = -1;
 	job->pid = -ECHILD;
-	err = pc_spawn_run(job, a->deadline_ns, &out->report);
-	fd_close(&theirs);
+	err = clone_and_talk(job, &theirs, a->deadline_ns, out);
 	scoped_fd int pidfd = job->pidfd;
-	if (err == 0)
-		err = read_report(job, ours, a->deadline_ns, out);
 	if (err == 0 && !(job->plan.head.flags & (PC_PLAN_SHARE_VM | PC_PLAN_GATED)))
 		job->execed_ns = sys_now_ns(); /* the end of file came from execve, which closed the child's end */
 	if (err < 0) {
@@ -223,6 +166,8 @@ PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)
 	job->fault = a->fault;
 	job->trace_ns = a->trace_ns;
 	job->n_trace = a->n_trace;
+	job->sync = a->sync;
+	job->sync_context = a->context;
 	int err = fill_slots(job, a, &out->report);
 	bool made = false;
 	if (err == 0)

@@ -19,11 +19,14 @@
 #define CHILD_STACK (192u << 10)
 #define GUARD (16u << 10)
 
+/* In which mount namespace a spawner lives. VISIBLE: a lean one with a procfs and a sysfs, for PC_PLAN_VISIBLE. */
+enum kind { HOST, LEAN, VISIBLE, KINDS };
+
 struct spawner {
 	struct spawner *next; /* in the idle list */
 	pthread_cond_t wake;
 	struct pc_job *job;
-	bool lean;
+	enum kind kind;
 	bool done; /* the job's clone3 has returned */
 	int setup_err;
 	char *stack;
@@ -32,11 +35,11 @@ struct spawner {
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t finished; /* some spawner is done, or has set itself up */
-	struct spawner *idle[2]; /* by lean */
-	int lean_ns; /* fd of the lean mount namespace */
+	struct spawner *idle[KINDS];
+	int lean_ns[KINDS]; /* fds of the lean mount namespaces */
 	unsigned sharing; /* children now in our memory */
 	int dumpable;	  /* ours, before the first of them */
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .lean_ns = -1};
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .lean_ns = {-1, -1, -1}};
 
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
 
@@ -44,7 +47,8 @@ static pthread_once_t registered = PTHREAD_ONCE_INIT;
 static void forget_threads(void)
 {
 	(void)pthread_mutex_init(&pool.lock, NULL);
-	pool.idle[0] = pool.idle[1] = NULL;
+	for (int kind = 0; kind < KINDS; kind++)
+		pool.idle[kind] = NULL;
 	pool.sharing = 0;
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
@@ -73,48 +77,70 @@ static void end_sharing(void)
 		(void)sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* cannot fail with this argument */
 }
 
-static int build_lean_namespace(void)
+static int new_mount(const char *type, const char *mode, const char *size)
+{
+	const unsigned attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+	scoped_fd int fs = sys_fsopen(type, FSOPEN_CLOEXEC);
+	int err;
+
+	if (fs < 0)
+		return fs;
+	if ((mode != NULL && (err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0)) < 0) ||
+	    (size != NULL && (err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0)) < 0) ||
+	    (err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
+		return err;
+	return sys_fsmount(fs, FSMOUNT_CLOEXEC, attr);
+}
+
+static int mount_below(int root, const char *name, const char *type)
+{
+	int err = sys_mkdirat(root, name, 0555);
+
+	if (err < 0)
+		return err;
+	scoped_fd int mount = new_mount(type, NULL, NULL);
+	return mount < 0 ? mount : sys_move_mount(mount, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* One empty tmpfs, read-only in its superblock; with `visible`, and only then, a procfs and a sysfs in it. */
+static int build_lean_namespace(bool visible)
 {
 	int err = sys_unshare(CLONE_NEWNS | CLONE_FS);
 
 	if (err < 0 || (err = sys_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) < 0)
 		return err;
-	scoped_fd int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
-	if (fs < 0)
-		return fs;
-	if ((err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0)) < 0 ||
-	    (err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", "4k", 0)) < 0 ||
-	    (err = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0)) < 0 ||
-	    (err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
-		return err;
-	scoped_fd int root = sys_fsmount(fs, FSMOUNT_CLOEXEC,
-					 MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	scoped_fd int root = new_mount("tmpfs", "0555", "4k");
 	if (root < 0)
 		return root;
-	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0 || (err = sys_fchdir(root)) < 0 ||
+	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0)
+		return err;
+	/* while the old root's procfs is still in sight, which the kernel asks for inside a user namespace */
+	if (visible && ((err = mount_below(root, "proc", "proc")) < 0 || (err = mount_below(root, "sys", "sysfs")) < 0))
+		return err;
+	if ((err = pc_superblock_readonly(root)) < 0 || (err = sys_fchdir(root)) < 0 ||
 	    (err = sys_pivot_root(".", ".")) < 0 || (err = sys_umount2(".", 2 /* MNT_DETACH */)) < 0)
 		return err;
 	return sys_chdir("/");
 }
 
-/* Called with the lock held: the first lean thread builds the namespace, the others join it. */
-static int enter_lean_namespace(void)
+/* Called with the lock held: the first thread of its kind builds the namespace, the others join it. */
+static int enter_lean_namespace(enum kind kind)
 {
-	if (pool.lean_ns >= 0) {
+	if (pool.lean_ns[kind] >= 0) {
 		int err = sys_unshare(CLONE_FS);
-		return err < 0 ? err : sys_setns(pool.lean_ns, CLONE_NEWNS);
+		return err < 0 ? err : sys_setns(pool.lean_ns[kind], CLONE_NEWNS);
 	}
 	/* /proc is out of sight afterwards: keep its fd */
 	scoped_fd int proc = sys_openat(AT_FDCWD, "/proc/thread-self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (proc < 0)
 		return proc;
-	int err = build_lean_namespace();
+	int err = build_lean_namespace(kind == VISIBLE);
 	if (err < 0)
 		return err;
 	int ns = sys_openat(proc, "mnt", O_RDONLY | O_CLOEXEC, 0);
 	if (ns < 0)
 		return ns;
-	pool.lean_ns = ns;
+	pool.lean_ns[kind] = ns;
 	return 0;
 }
 
@@ -124,8 +150,10 @@ static void clone_child(struct spawner *self)
 	const struct pc_plan_header *head = &job->plan.head;
 	bool share = head->flags & PC_PLAN_SHARE_VM;
 	struct clone_args args = {
-		.flags = head->clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | (share ? CLONE_VM | CLONE_VFORK : 0),
+		.flags = head->clone_flags | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND |
+			 (share ? CLONE_VM | CLONE_VFORK : 0),
 		.pidfd = (uint64_t)(uintptr_t)&job->pidfd,
+		.parent_tid = (uint64_t)(uintptr_t)&job->tid,
 		.exit_signal = SIGCHLD,
 		.stack = (uint64_t)(uintptr_t)(self->stack + GUARD),
 		.stack_size = CHILD_STACK,
@@ -138,6 +166,10 @@ static void clone_child(struct spawner *self)
 	if (pid < 0)
 		job->pidfd = -1;
 	job->pid = (int)pid;
+	if (share && job->plan.asks) { /* the caller listens: it cannot know otherwise */
+		const struct pc_report end = {.step = PC_STEP_END};
+		(void)sys_write(job->sock, &end, sizeof end); /* a full socket has something to read in it anyway */
+	}
 }
 
 static void *spawner_main(void *arg)
@@ -145,7 +177,7 @@ static void *spawner_main(void *arg)
 	struct spawner *self = arg;
 
 	(void)pthread_mutex_lock(&pool.lock);
-	self->setup_err = self->lean ? enter_lean_namespace() : sys_unshare(CLONE_FS);
+	self->setup_err = self->kind != HOST ? enter_lean_namespace(self->kind) : sys_unshare(CLONE_FS);
 	bool usable = self->setup_err == 0;
 	while (usable) {
 		while (self->job == NULL || self->done)
@@ -162,6 +194,10 @@ static void *spawner_main(void *arg)
 		(void)pthread_cond_broadcast(&pool.finished);
 	}
 	self->done = true; /* the waiting caller frees self */
+	if (self->setup_err < 0 && self->job->plan.asks) {
+		const struct pc_report end = {.step = PC_STEP_END};
+		(void)sys_write(self->job->sock, &end, sizeof end);
+	}
 	(void)pthread_cond_broadcast(&pool.finished);
 	(void)pthread_mutex_unlock(&pool.lock);
 	return NULL;
@@ -184,7 +220,7 @@ static int create_thread(struct spawner *s)
 	return -err;
 }
 
-static struct spawner *new_spawner(bool lean, struct pc_job *job, int *err)
+static struct spawner *new_spawner(enum kind kind, struct pc_job *job, int *err)
 {
 	struct spawner *s = calloc(1, sizeof *s);
 
@@ -198,7 +234,7 @@ static struct spawner *new_spawner(bool lean, struct pc_job *job, int *err)
 	}
 	(void)mprotect(s->stack, GUARD, PROT_NONE);
 	(void)pthread_cond_init(&s->wake, NULL);
-	s->lean = lean;
+	s->kind = kind;
 	s->job = job;
 	*err = create_thread(s);
 	if (*err < 0) {
@@ -237,37 +273,51 @@ static int wait_done(struct spawner *s, struct pc_job *job, uint64_t deadline_ns
 	return expired ? -ETIMEDOUT : 0;
 }
 
-int pc_spawn_run(struct pc_job *job, uint64_t deadline_ns, struct pc_report *report)
+static enum kind kind_of(const struct pc_plan_header *head)
 {
-	bool lean = job->plan.head.flags & PC_PLAN_LEAN;
+	return head->flags & PC_PLAN_VISIBLE ? VISIBLE : head->flags & PC_PLAN_LEAN ? LEAN : HOST;
+}
+
+int pc_spawn_begin(struct pc_job *job, struct spawner **spawner, struct pc_report *report)
+{
+	enum kind kind = kind_of(&job->plan.head);
 	int err = 0;
 
 	(void)pthread_once(&registered, set_up_pool);
 	(void)pthread_mutex_lock(&pool.lock);
-	struct spawner *s = pool.idle[lean];
+	struct spawner *s = pool.idle[kind];
 	if (s != NULL) {
-		pool.idle[lean] = s->next;
+		pool.idle[kind] = s->next;
 		s->done = false;
 		s->job = job;
 		(void)pthread_cond_signal(&s->wake);
 	} else {
-		s = new_spawner(lean, job, &err);
+		s = new_spawner(kind, job, &err);
 	}
+	(void)pthread_mutex_unlock(&pool.lock);
 	if (s == NULL) {
-		(void)pthread_mutex_unlock(&pool.lock);
 		*report = (struct pc_report){.step = PC_STEP_SPAWNER, .err = -err};
 		return err;
 	}
+	*spawner = s;
+	return 0;
+}
+
+int pc_spawn_end(struct spawner *s, struct pc_job *job, uint64_t deadline_ns, struct pc_report *report)
+{
+	enum kind kind = kind_of(&job->plan.head);
+
+	(void)pthread_mutex_lock(&pool.lock);
 	int expired = wait_done(s, job, deadline_ns);
 	s->job = NULL;
-	err = s->setup_err;
+	int err = s->setup_err;
 	if (err < 0) {
-		*report = (struct pc_report){.step = PC_STEP_SPAWNER_MOUNTS, .err = -err};
+		*report = (struct pc_report){.step = PC_STEP_SPAWNER_MOUNTS, .err = -err, .arg = kind};
 		(void)munmap(s->stack, GUARD + CHILD_STACK);
 		free(s);
 	} else {
-		s->next = pool.idle[lean];
-		pool.idle[lean] = s;
+		s->next = pool.idle[kind];
+		pool.idle[kind] = s;
 	}
 	(void)pthread_mutex_unlock(&pool.lock);
 	if (err == 0 && job->pid < 0) {

@@ -27,6 +27,9 @@
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
 #ifndef SYS_open_tree_attr
 #define SYS_open_tree_attr 467
 #endif
@@ -79,6 +82,14 @@ static inline int sys_openat2(int dirfd, const char *path, uint64_t flags, uint6
 }
 
 static inline int sys_close(int fd) { return (int)PC_SYS1(SYS_close, fd); }
+static inline int sys_readlinkat(int dirfd, const char *path, char *buf, size_t n)
+{
+	return (int)PC_SYS4(SYS_readlinkat, dirfd, path, buf, n);
+}
+static inline int sys_fchownat(int dirfd, const char *path, unsigned uid, unsigned gid, int flags)
+{
+	return (int)PC_SYS5(SYS_fchownat, dirfd, path, uid, gid, flags);
+}
 static inline long sys_read(int fd, void *buf, size_t n) { return PC_SYS3(SYS_read, fd, buf, n); }
 static inline long sys_write(int fd, const void *buf, size_t n) { return PC_SYS3(SYS_write, fd, buf, n); }
 static inline int sys_mkdirat(int dirfd, const char *path, unsigned mode) { return (int)PC_SYS3(SYS_mkdirat, dirfd, path, mode); }
@@ -157,6 +168,16 @@ static inline int sys_capset(struct __user_cap_header_struct *h, struct __user_c
 {
 	return (int)PC_SYS2(SYS_capset, h, d);
 }
+static inline int sys_pidfd_getfd(int pidfd, int fd) { return (int)PC_SYS3(SYS_pidfd_getfd, pidfd, fd, 0); }
+static inline int sys_sched_setattr(const void *attr) { return (int)PC_SYS3(SYS_sched_setattr, 0, attr, 0); }
+static inline int sys_ioprio_set(int value) { return (int)PC_SYS3(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, value); }
+static inline int sys_personality(unsigned long persona) { return (int)PC_SYS1(SYS_personality, persona); }
+static inline int sys_set_mempolicy(int mode, const void *nodes, unsigned long bits)
+{
+	return (int)PC_SYS3(SYS_set_mempolicy, mode, nodes, bits);
+}
+static inline int sys_keyctl_join(const char *name) { return (int)PC_SYS2(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, name); }
+static inline int sys_clone3(struct clone_args *args) { return (int)PC_SYS2(SYS_clone3, args, sizeof *args); }
 static inline int sys_setrlimit(int resource, const struct rlimit *lim)
 {
 	return (int)PC_SYS4(SYS_prlimit64, 0, resource, lim, 0);
@@ -191,6 +212,10 @@ struct pc_ksigaction {
 	void *restorer;
 	uint64_t mask;
 };
+static inline int sys_execveat(int fd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return (int)PC_SYS5(SYS_execveat, fd, path, argv, envp, flags);
+}
 static inline int sys_sigaction(int sig, const struct pc_ksigaction *act)
 {
 	return (int)PC_SYS4(SYS_rt_sigaction, sig, act, 0, sizeof(uint64_t));

@@ -45,6 +45,30 @@ PC_EXPORT int pc_superblock_readonly(int32_t fd)
 	return err < 0 ? err : sys_fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
 }
 
+PC_EXPORT int pc_open_tree(int32_t dirfd, const char *path, int32_t recursive)
+{
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0) | (*path ? 0 : AT_EMPTY_PATH);
+
+	return sys_open_tree(dirfd, path, flags);
+}
+
+PC_EXPORT int pc_move_mount(int32_t fd, int32_t dirfd, const char *path)
+{
+	scoped_fd int at = sys_openat2(dirfd, path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH);
+
+	return at < 0 ? at : sys_move_mount(fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+PC_EXPORT int pc_unshare(uint64_t flags)
+{
+	return sys_unshare(flags);
+}
+
+PC_EXPORT int pc_setns(int32_t fd, int32_t type)
+{
+	return sys_setns(fd, type);
+}
+
 PC_EXPORT int pc_can_clone_detached(int32_t fd)
 {
 	scoped_fd int copy = sys_open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);

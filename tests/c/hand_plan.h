@@ -42,7 +42,8 @@ static inline void hand_begin(struct hand_plan *p, const char *program)
 {
 	memset(p, 0, sizeof *p);
 	p->head = (struct pc_plan_header){
-		.magic = PC_PLAN_MAGIC, .version = PC_PLAN_VERSION, .cgroup_slot = PC_NO_SLOT, .strings_len = 1};
+		.magic = PC_PLAN_MAGIC, .version = PC_PLAN_VERSION, .cgroup_slot = PC_NO_SLOT,
+		.stub_slot = PC_NO_SLOT, .strings_len = 1};
 	p->head.argv_off = hand_string(p, program);
 	p->head.argc = 1;
 }

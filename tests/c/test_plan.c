@@ -64,10 +64,12 @@ static void every_header_field(void)
 		{AT(magic), 0, AT(magic)},
 		{AT(magic), 0x4350314e, AT(magic)},
 		{AT(version), 0, AT(version)},
-		{AT(version), 2, AT(version)},
+		{AT(version), 1, AT(version)},
 		{AT(total_len), 0, AT(total_len)},
 		{AT(total_len), UINT32_MAX, AT(total_len)},
-		{AT(flags), 8, AT(flags)},
+		{AT(flags), 32, AT(flags)},
+		{AT(flags), PC_PLAN_VISIBLE, AT(flags)}, /* without LEAN */
+		{AT(flags), PC_PLAN_STUB, AT(stub_slot)}, /* without a stub */
 		{AT(flags), UINT32_MAX, AT(flags)},
 		{AT(flags), PC_PLAN_SHARE_VM, AT(clone_flags)}, /* without a new pid namespace */
 		{AT(clone_flags), CLONE_VM, AT(clone_flags)},
@@ -98,6 +100,9 @@ static void every_header_field(void)
 		{AT(envc), 1000, AT(env_off)},
 		{AT(cgroup_slot), 0, AT(cgroup_slot)},
 		{AT(cgroup_slot), (uint32_t)-2, AT(cgroup_slot)},
+		{AT(stub_slot), (uint32_t)-2, AT(stub_slot)},
+		{AT(stub_slot), 7, AT(stub_slot)},
+		{AT(reserved), 1, AT(reserved)},
 	};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -86,7 +86,7 @@ def default_spec(args: tuple[str, ...] = ("sh", "-c", "echo hi")) -> RuntimeSpec
             MountPoint(destination="/proc", type="proc", options=safe),
             MountPoint(destination="/sys", type="sysfs", options=(*safe, "ro")),
             MountPoint(destination="/dev/shm", type="tmpfs", options=(*safe, "mode=1777", "size=67108864")),
-            MountPoint(destination="/data", type="bind", source="/srv/data", options=("rbind", "ro", "rprivate")),
+            MountPoint(destination="/data", type="bind", source="/srv/data", options=("rbind", "rro", "rprivate")),
         ),
         linux=Linux(
             namespaces=tuple(Namespace(type=t) for t in ("mount", "pid", "network", "ipc", "uts", "cgroup")),

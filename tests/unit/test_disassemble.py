@@ -54,7 +54,7 @@ def test_the_op_table_is_the_header_files() -> None:
 def test_flag_names_are_the_header_files() -> None:
     text = (ROOT / "src/c/plan.h").read_text()
     op_flags = {n: int(v) for n, v in re.findall(r"PC_F_(\w+) = (\d+),", text)}
-    plan_flags = {n: int(v) for n, v in re.findall(r"#define PC_PLAN_(SHARE_VM|GATED|LEAN) (\d+)u", text)}
+    plan_flags = {n: int(v) for n, v in re.findall(r"#define PC_PLAN_(\w+) (\d+)u +/\*", text)}
     assert op_flags == {name: 1 << i for i, name in enumerate(disassemble.OP_FLAGS)}
     assert plan_flags == {name: 1 << i for i, name in enumerate(disassemble.PLAN_FLAGS)}
 
@@ -73,8 +73,8 @@ def test_strings_lists_and_blobs_come_back() -> None:
 
 def test_slots_are_named_by_what_fills_them() -> None:
     decoded = decode(plan(default_spec(), HOSTS["v2-6.1"], PLACE).data)
-    assert decoded.slots[:6] == ("stdin", "stdout", "stderr", "template", "top", "root")
-    assert decoded.slots[6] == "tree /srv/data"
+    assert decoded.slots[:8] == ("stdin", "stdout", "stderr", "template", "top", "idmap", "stub", "root")
+    assert decoded.slots[8] == "tree /srv/data"
     assert decoded.slots[decoded.cgroup_slot].startswith("cgroup /sys/fs/cgroup/pycontain/")
 
 

@@ -9,7 +9,8 @@ import pytest
 from pycontain import explain
 from pycontain.disassemble import DecodedOp, DecodedPlan, decode
 from pycontain.explain import Timing, lines
-from pycontain.explain_steps import GROUPS, RENDERINGS, Scene
+from pycontain.explain_steps import GROUPS, Scene
+from pycontain.explain_table import RENDERINGS
 from pycontain.ops import OP_NAMES
 from pycontain.plan import plan
 from pycontain.request import RunRequest
@@ -19,7 +20,7 @@ from tests.unit.plan_cases import HOSTS, HYBRID, PLACE, default_spec, everything
 
 DEFAULT = plan(default_spec(), HYBRID, PLACE).data
 _EMPTY = DecodedPlan(
-    version=1, flags=(), clone_flags=0, cgroup_slot=-1, slots=("stdin",), args=("true",), env=(),
+    version=1, flags=(), clone_flags=0, cgroup_slot=-1, stub_slot=-1, slots=("stdin",), args=("true",), env=(),
     prepare=(), child=(), finish=(),
 )  # fmt: skip
 

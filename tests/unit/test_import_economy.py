@@ -20,7 +20,7 @@ HEAVY = frozenset(
 NOT_OURS = frozenset(
     (
         "pycontain.aio", "pycontain.cli.terminal", "pycontain.container", "pycontain.disassemble", "pycontain.doctor",
-        "pycontain.explain", "pycontain.image.importer", "pycontain.image.unpack", "pycontain.mounts",
+        "pycontain.explain", "pycontain.idmap", "pycontain.image.importer", "pycontain.image.unpack", "pycontain.mounts",
         "pycontain.options", "pycontain.security_options", "pycontain.streams",
     )
 )  # fmt: skip

@@ -1,0 +1,295 @@
+"""The root, what is mounted in it, its devices and files. Pure.
+
+Host paths are looked up in the parent: a bind mount, and a file system whose options name host paths, is made there as a
+detached mount and only moved into place by the child, which sees nothing of the host. What the kernel makes for the child
+(proc, tmpfs, ...) it mounts itself.
+Spec: opencontainers/runtime-spec config.md, "Root", "Mounts"; config-linux.md, "Devices", "Rootfs Mount Propagation".
+"""
+
+from __future__ import annotations
+
+from .errors import InvalidArgument, Unsupported
+from .mount_options import PROPAGATION, parse_options
+from .ops import (
+    F_CLASSIC,
+    F_COPY_UP,
+    F_CREATE,
+    F_LAYER_FDS,
+    F_LAYER_PLUS,
+    F_NOSYMLINK,
+    F_OPTIONAL,
+    F_RECURSIVE,
+    F_USERXATTR,
+    F_VOLATILE,
+    Op,
+)
+from .plan_bytes import IDMAP, NO_SLOT, TEMPLATE, TOP, C, P
+from .plan_namespaces import host_id, userns_slot
+from .spec.runtime import BlockIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .host import HostFacts
+    from .mount_options import MountOptions
+    from .plan_bytes import Builder, Place
+    from .spec.runtime import DeviceNode, MountPoint, RuntimeSpec
+
+__all__ = ["cover", "files_and_devices", "mounts", "prepare_mounts", "prepare_root"]
+
+_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
+_ATTR_SAFE = 0xE  # nosuid, nodev, noexec
+_ATTR_RDONLY = 0x1
+
+# What the child can make by itself, in its own namespaces and without a path of the host.
+_OWN_TYPES = frozenset(("proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue", "cgroup2"))
+
+
+def prepare_root(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
+    """Ops that make the root as a detached mount: its slot."""
+    if spec.root.path and spec.root.layers:
+        raise InvalidArgument("root: path and layers exclude each other")
+    if spec.root.path:
+        slot = b.slot()
+        b.add(P, Op.TREE_CLONE, s1=spec.root.path, slot=slot, flags=F_RECURSIVE, z=_root_propagation(spec))
+        return slot
+    if not spec.root.layers:
+        raise InvalidArgument("root.layers: expected at least one lower directory, found none")
+    return _overlay(b, spec, facts, place)
+
+
+def _root_propagation(spec: RuntimeSpec) -> int:
+    """Of the copy: what is shared or a slave must still hang on to the host's mount when that is said at the end."""
+    word = spec.linux.rootfs_propagation.removeprefix("r")
+    return {"shared": 0, "slave": _MS_SLAVE}.get(word, _MS_PRIVATE)
+
+
+def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
+    linux = spec.linux
+    uid, gid = host_id(linux.uid_mappings, 0) or 0, host_id(linux.gid_mappings, 0) or 0
+    b.add(P, Op.DIR_MAKE, s1=place.directory, x=0o700)
+    b.add(P, Op.DIR_MAKE, s1=place.directory + "/upper", x=0o755, y=uid, z=gid)
+    b.add(P, Op.DIR_MAKE, s1=place.directory + "/work", x=0o700)
+    flags = (F_LAYER_FDS if facts.overlay_layer_fds else 0) | (F_LAYER_PLUS if facts.overlay_layer_plus else 0)
+    # A throw-away upper layer is never synced. But fsync is how a program's own writes reach a limited disk: with a
+    # limit on block I/O it has to mean what it says, or the limit would seem not to hold.
+    if place.disposable and linux.resources.block_io == BlockIO():
+        flags |= F_VOLATILE
+    if facts.in_user_namespace:
+        flags |= F_USERXATTR
+    if linux.uid_mappings and not facts.detached_templates:
+        flags |= F_CLASSIC
+    layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
+    if not facts.overlay_layer_plus and len(layers) > 13:
+        raise Unsupported(
+            f"{len(layers)} layers need overlay's lowerdir+ (Linux 6.5); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
+        )
+    if linux.uid_mappings and facts.kernel < (5, 19):
+        raise Unsupported(
+            "a user namespace with a copy-on-write root needs overlay on id-mapped layers (Linux 5.19); this kernel is "
+            f"{facts.kernel[0]}.{facts.kernel[1]}. Leave out --userns, or give the root as a bundle's directory"
+        )
+    slot = b.slot()
+    b.add(
+        P, Op.OVERLAY, s1=place.directory + "/upper", s2=place.directory + "/work", s3=b.strings(layers), n=len(layers),
+        slot=slot, slot2=IDMAP if linux.uid_mappings else NO_SLOT, flags=flags,
+    )  # fmt: skip
+    return slot
+
+
+# --- mounts ------------------------------------------------------------------------------------------------------
+
+
+def _label(spec: RuntimeSpec, m: MountPoint, data: str) -> str:
+    label = spec.linux.mount_label
+    if not label or m.type in ("proc", "sysfs"):
+        return data
+    return f'{data},context="{label}"' if data else f'context="{label}"'
+
+
+def prepare_mounts(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> dict[int, int]:
+    """Detached mounts for what only the parent can make: {index in spec.mounts: slot}."""
+    slots = {}
+    for i, m in enumerate(spec.mounts):
+        if m.type == "bind":
+            slots[i] = _bind(b, spec, m, f"mounts[{i}]")
+        elif m.type not in _OWN_TYPES and m.type != "cgroup":
+            slots[i] = _file_system(b, spec, m, facts)
+    return slots
+
+
+def _bind(b: Builder, spec: RuntimeSpec, m: MountPoint, where: str) -> int:
+    o = parse_options(m.options, bind=True)
+    slot = b.slot()
+    on, off = (o.tree_set, o.tree_clear) if o.recursive else (o.set | o.tree_set, o.clear | o.tree_clear)
+    kinds = [kind for kind, _ in o.propagation]
+    b.add(
+        P, Op.TREE_CLONE, s1=m.source, slot=slot, flags=F_RECURSIVE if o.recursive else 0, x=on, y=off,
+        z=kinds[0] if kinds else _MS_PRIVATE,
+    )  # fmt: skip
+    if o.recursive and (o.set or o.clear):
+        b.add(P, Op.TREE_ATTR, slot=slot, x=o.set, y=o.clear)
+    for kind, recursive in o.propagation[1:]:
+        b.add(P, Op.TREE_ATTR, slot=slot, z=kind, flags=F_RECURSIVE if recursive else 0)
+    _translate(b, spec, m, o, slot, where)
+    return slot
+
+
+def _translate(b: Builder, spec: RuntimeSpec, m: MountPoint, o: MountOptions, slot: int, where: str) -> None:
+    if not (o.idmap or m.uid_mappings):
+        return
+    uid, gid = m.uid_mappings, m.gid_mappings
+    if bool(uid) != bool(gid):
+        raise InvalidArgument(f"{where}.uidMappings: uidMappings and gidMappings belong together")
+    if uid:
+        userns = userns_slot(b, uid, gid)
+    elif spec.linux.uid_mappings:
+        userns = IDMAP
+    else:
+        raise InvalidArgument(
+            f"{where}.options: {o.idmap} without uidMappings takes the container's own, and it has no user namespace of its own"
+        )
+    b.add(P, Op.TREE_ATTR, slot=slot, slot2=userns, flags=F_RECURSIVE if o.idmap == "ridmap" else 0)
+
+
+def _file_system(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts) -> int:
+    o = parse_options(m.options, bind=False)
+    slot = b.slot()
+    words = [f"source={m.source}"] if m.source else []
+    for word in _label(spec, m, o.data).split(",") if o.data or spec.linux.mount_label else ():
+        if m.type == "overlay" and word.startswith("lowerdir=") and facts.overlay_layer_plus:
+            words += [f"lowerdir+={path}" for path in word[9:].split(":")]
+        else:
+            words.append(word)
+    b.add(P, Op.FS_MAKE, s1=m.type, s3=b.strings(tuple(words)), n=len(words), slot=slot, x=o.set)
+    for kind, recursive in o.propagation:
+        b.add(P, Op.TREE_ATTR, slot=slot, z=kind, flags=F_RECURSIVE if recursive else 0)
+    if o.tree_set or o.tree_clear:
+        b.add(P, Op.TREE_ATTR, slot=slot, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
+    return slot
+
+
+def mounts(
+    b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int], hierarchies: tuple[str, ...]
+) -> None:
+    """The child's ops, in the document's order. ``hierarchies``: the cgroup v1 ones that the container is in."""
+    for i, m in enumerate(spec.mounts):
+        if i in slots:
+            is_file = m.type == "bind" and m.source_is_file
+            b.add(C, Op.MOUNT_TREE, s1=m.destination, slot=slots[i], flags=F_CREATE, x=int(is_file))
+        elif m.type == "cgroup" and not facts.pure_v2:
+            _cgroup_v1(b, m, hierarchies)
+        else:
+            _own_mount(b, spec, m)
+
+
+def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
+    o = parse_options(m.options, bind=False)
+    kind = "cgroup2" if m.type == "cgroup" else m.type
+    flags, data = o.flags, _label(spec, m, o.data)
+    # its nodes and links are still to be made: read-only comes at the end
+    late = m.destination == "/dev" and flags & 1
+    at_kernel = m.destination.startswith(("/proc", "/sys"))
+    source = b.string(m.source) if m.source and m.source != kind else 0
+    b.add(
+        C, Op.MOUNT, s1=m.destination, s2=kind, s3=b.string(data), n=source,
+        x=(o.set if o.copy_up else flags) & ~(1 if late else 0),
+        flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0),
+    )  # fmt: skip
+    if o.tree_set or o.tree_clear:
+        b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
+    for propagation, recursive in o.propagation:
+        b.add(C, Op.MOUNT_ATTR, s1=m.destination, z=propagation, flags=F_RECURSIVE if recursive else 0)
+
+
+def _cgroup_v1(b: Builder, m: MountPoint, hierarchies: tuple[str, ...]) -> None:
+    """A tmpfs with one directory per hierarchy; each shows what the container's cgroup namespace shows."""
+    o = parse_options(m.options, bind=False)
+    flags = F_CREATE | F_NOSYMLINK
+    b.add(
+        C,
+        Op.MOUNT,
+        s1=m.destination,
+        s2="tmpfs",
+        s3=b.string("mode=755"),
+        n=b.string("tmpfs"),
+        x=o.flags & ~1,
+        flags=flags,
+    )
+    for name in hierarchies:
+        b.add(
+            C,
+            Op.MOUNT,
+            s1=f"{m.destination}/{name}",
+            s2="cgroup",
+            s3=b.string(name),
+            n=b.string("cgroup"),
+            x=o.flags,
+            flags=flags,
+        )
+        for alias in name.split(",") if "," in name else ():
+            b.add(C, Op.MAKE_LINK, s1=f"{m.destination}/{alias}", s2=name)
+    if o.flags & 1:
+        b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)
+
+
+# --- devices and files -------------------------------------------------------------------------------------------
+
+_TYPE_BITS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
+_DEV_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+
+def _device_number(major: int, minor: int) -> int:
+    # the kernel's encoding for mknod: 12 bits of major, 20 of minor
+    return (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12
+
+
+def _device(b: Builder, d: DeviceNode, *, bound: bool) -> None:
+    if bound and d.type != "p":  # no user namespace but the first may make device nodes: the host's own is shown
+        slot = b.slot()
+        b.add(P, Op.TREE_CLONE, s1=d.path, slot=slot, z=_MS_PRIVATE)
+        b.add(C, Op.MOUNT_TREE, s1=d.path, slot=slot, flags=F_CREATE, x=1)
+        return
+    b.add(
+        C, Op.MAKE_NODE, s1=d.path, x=_TYPE_BITS[d.type] | d.file_mode, y=_device_number(d.major, d.minor),
+        z=d.uid << 32 | d.gid,
+    )  # fmt: skip
+
+
+def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
+    """``bound``: device nodes are the host's, bind-mounted."""
+    dev = next((m for m in spec.mounts if m.destination == "/dev"), None)
+    own_dev = (dev is not None and dev.type != "bind") or (dev is None and bool(spec.root.path))
+    if own_dev:
+        for name, target in _DEV_LINKS:
+            b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target)
+    for d in spec.linux.devices:
+        _device(b, d, bound=bound)
+    if dev is not None and dev.type != "bind" and "ro" in dev.options:
+        b.add(C, Op.MOUNT_ATTR, s1="/dev", x=_ATTR_RDONLY)
+    for path, content, mode in spec.files:
+        b.add(C, Op.WRITE_FILE, s1=path, s3=b.blob(content), n=len(content), x=mode)
+
+
+def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
+    """Masked and read-only paths, then the root's own propagation."""
+    classic = 0 if facts.detached_templates and not facts.in_user_namespace else F_CLASSIC
+    for path in spec.linux.masked_paths:
+        b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | F_NOSYMLINK | classic)
+    for path in spec.linux.readonly_paths:
+        copy = 0 if facts.open_tree_attr else F_CLASSIC
+        b.add(C, Op.READONLY, s1=path, x=_ATTR_RDONLY | _ATTR_SAFE, flags=F_OPTIONAL | F_NOSYMLINK | copy)
+    word = spec.linux.rootfs_propagation
+    if word:
+        if word not in PROPAGATION:
+            raise InvalidArgument(
+                f"linux.rootfsPropagation: expected one of {', '.join(sorted(PROPAGATION))}, found {word!r}"
+            )
+        kind, recursive = PROPAGATION[word]
+        b.add(C, Op.MOUNT_ATTR, s1="/", z=kind, flags=F_RECURSIVE if recursive else 0)

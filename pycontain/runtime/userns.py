@@ -1,0 +1,225 @@
+"""Ids for containers in user namespaces of their own: which range of the host's, and its translation for files.
+
+A range is reserved by a symbolic link in the run root that names its owner, like a container's name, and stays this
+process's for as long as it lives: the next container of the same size takes it again, and its Plan with it.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+
+from .. import _native
+from ..errors import InvalidArgument, SetupFailed, Unsupported, errno_name
+from ..plan_namespaces import host_id, map_text
+from ..spec.runtime import IDMapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..host import HostFacts
+    from ..idmap import UserNamespace
+    from ..request import RunRequest
+
+__all__ = ["IdRanges", "Mappings", "check_mapped"]
+
+Mappings = tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]  # users, groups
+
+_SUBORDINATE_OWNER = "containers"  # whose subordinate ids automatic ranges come from, as podman has it
+# Without such an owner: the part of the 32 bits that systemd keeps free for containers (its UIDS-GIDS document).
+_FREE = (0x80000, 0x6FFF0000)
+_KEPT = 64
+
+
+class IdRanges:
+    """One session's ranges. Thread-safe."""
+
+    def __init__(self, run_root: str, owner: str, facts: HostFacts) -> None:
+        self.directory = f"{run_root}/userns"
+        self._owner = owner
+        self._facts = facts
+        self._lock = RLock()
+        self._free: dict[int, list[int]] = {}  # size -> starts that are ours and not in use
+        self._ours: set[str] = set()
+        self._fds: dict[Mappings, int] = {}
+
+    def mappings(self, request: RunRequest) -> Mappings:
+        """The maps of a container with this request; ((), ()) when it has no user namespace of its own.
+
+        Raises: InvalidArgument, Unsupported.
+        """
+        if request.userns == "host" and not (request.uid_mappings or request.gid_mappings):
+            return (), ()
+        from ..idmap import userns
+
+        wanted = userns(request.userns)
+        uid, gid = request.uid_mappings or wanted.uid_mappings, request.gid_mappings or wanted.gid_mappings
+        if bool(request.uid_mappings) != bool(request.gid_mappings):
+            uid, gid = uid or gid, gid or uid
+        if uid:
+            return uid, gid
+        if wanted.mode == "keep-id":
+            return self._keep_id()
+        start = self._take(wanted)
+        found = (IDMapping(container_id=0, host_id=start, size=wanted.size),)
+        return found, found
+
+    def preview(self, request: RunRequest) -> Mappings:
+        """As :meth:`mappings`, but nothing is reserved: the first range that could be."""
+        if not request.userns.startswith("auto"):
+            return self.mappings(request)
+        from ..idmap import userns
+
+        wanted = userns(request.userns)
+        start = next(self._candidates(wanted.size), 0)
+        found = (IDMapping(container_id=0, host_id=start, size=wanted.size),)
+        return found, found
+
+    def release(self, request: RunRequest, given: Mappings) -> None:
+        """A container with these maps has ended."""
+        if given[0] and not request.uid_mappings and not request.gid_mappings and request.userns.startswith("auto"):
+            with self._lock:
+                self._free.setdefault(given[0][0].size, []).append(given[0][0].host_id)
+
+    def _keep_id(self) -> Mappings:
+        if not self._facts.in_user_namespace:
+            raise InvalidArgument("--userns keep-id is for an ordinary user: root keeps its id with --userns host")
+        from ..idmap import keep_id
+
+        maps = []
+        for table in (self._facts.uid_map, self._facts.gid_map):
+            own = next((outside for inside, outside, _ in table if inside == 0), 0)
+            count = sum(size for _, _, size in table)
+            maps.append(keep_id(own, count))
+        return maps[0], maps[1]
+
+    def _candidates(self, size: int) -> Iterator[int]:
+        """Starts of ranges of ``size`` that may be used at all, in steps so that none overlaps another of any size."""
+        step = 1 << max(16, (size - 1).bit_length())
+        for low, high in _subordinate(self._facts):
+            if high - low < 2 * step:  # a user's 65,536 ids are one range
+                step = size
+            start = low
+            while start + size <= high:
+                yield start
+                start += step
+
+    def _take(self, wanted: UserNamespace) -> int:
+        with self._lock:
+            free = self._free.get(wanted.size)
+            if free:
+                return free.pop()
+            try:
+                os.makedirs(self.directory, 0o755, exist_ok=True)
+                for start in self._candidates(wanted.size):
+                    if self._reserve(start, wanted.size):
+                        return start
+            except OSError as e:
+                raise SetupFailed(
+                    f"cannot reserve user ids in {self.directory}: {e.strerror} ({errno_name(e.errno or 0)}). Give a --run-root that "
+                    "you may write to",
+                    step="user ids",
+                    errno=e.errno or 0,
+                ) from None
+        raise Unsupported(
+            f"cannot give {wanted.size} user ids: no unused range is left in /etc/subuid and /etc/subgid for "
+            f"{_SUBORDINATE_OWNER if not self._facts.in_user_namespace else 'you'}. End other containers, ask for less "
+            "(--userns auto:size=1024), or add ids there"
+        )
+
+    def _reserve(self, start: int, size: int) -> bool:
+        # one name per 65,536 ids: two ranges that overlap share a name
+        blocks = range(start >> 16, (start + size - 1 >> 16) + 1)
+        made: list[str] = []
+        for block in blocks:
+            path = f"{self.directory}/{block}"
+            try:
+                os.symlink(f"{self._owner}/ids", path)
+            except FileExistsError:
+                for each in made:
+                    os.unlink(each)
+                return False
+            made.append(path)
+        self._ours.update(made)
+        return True
+
+    def translation(self, given: Mappings) -> int:
+        """The fd of a user namespace with these maps, for id-mapped mounts; -1 without maps. It stays this object's."""
+        if not given[0]:
+            return -1
+        with self._lock:
+            fd = self._fds.get(given, -1)
+            if fd < 0:
+                fd = self._make(given)
+                if len(self._fds) >= _KEPT:
+                    os.close(self._fds.pop(next(iter(self._fds))))
+                self._fds[given] = fd
+            return fd
+
+    def _make(self, given: Mappings) -> int:
+        try:
+            return _native.make_userns(map_text(given[0]), map_text(given[1]))
+        except OSError as e:
+            number = e.errno or 0
+            why = {
+                1: "this process may not map these ids, or the host forbids user namespaces (EPERM). `pycontain doctor` shows which",
+                22: "the map is none (EINVAL): ranges overlap, or the ids do not exist in this user namespace",
+                28: "too many user namespaces (ENOSPC): see /proc/sys/user/max_user_namespaces",
+            }.get(number, f"{e.strerror} ({errno_name(number)})")
+            raise Unsupported(f"cannot make a user namespace: {why}") from None
+
+    def close(self) -> None:
+        for path in self._ours:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass  # swept already
+        self._ours.clear()
+        self._free.clear()
+        self.disown()
+
+    def disown(self) -> None:
+        """Closes the descriptors, touches nothing else."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+
+def _subordinate(facts: HostFacts) -> list[tuple[int, int]]:
+    """[from, to) ranges of ids that may be given to containers, the same for users and groups."""
+    if facts.in_user_namespace:  # those that we have ourselves, but 0, which is the user who called
+        top = min(max((i + n for i, _, n in m), default=0) for m in (facts.uid_map, facts.gid_map))
+        return [(1, top)]
+    users, groups = _read_sub("/etc/subuid"), _read_sub("/etc/subgid")
+    both = [(max(a, c), min(b, d)) for a, b in users for c, d in groups if max(a, c) < min(b, d)]
+    return both or [_FREE]
+
+
+def _read_sub(path: str) -> list[tuple[int, int]]:
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                name, _, numbers = line.strip().partition(":")
+                start, _, count = numbers.partition(":")
+                if name == _SUBORDINATE_OWNER and start.isdigit() and count.isdigit():
+                    found.append((int(start), int(start) + int(count)))
+    except OSError:
+        pass
+    return found
+
+
+def check_mapped(given: Mappings, uid: int, gid: int, gids: tuple[int, ...]) -> None:
+    """Raises InvalidArgument for a user or group of the container that its maps do not have."""
+    if not given[0]:
+        return
+    if host_id(given[0], uid) is None:
+        raise InvalidArgument(
+            f"user {uid} is outside the container's user namespace: its map has no such id. Widen the map"
+        )
+    for each in (gid, *gids):
+        if host_id(given[1], each) is None:
+            raise InvalidArgument(
+                f"group {each} is outside the container's user namespace: its map has no such id. Widen the map"
+            )

@@ -1,0 +1,176 @@
+/* The parent's side of the report socket: messages of the child, and the parent's part of what the child cannot do.
+ *
+ * A child in shared memory is heard after the fact: when clone3 returns to its spawner, it has said all it had to say. Only
+ * when its Plan has ops that ask does the caller's thread listen meanwhile, and the spawner says END when it goes on.
+ */
+#include "job.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* One message. 1: got it; 0: end of file or (not blocking) none there; a passed fd lands in *fd. */
+static int receive(int sock, struct pc_report *r, int *fd, bool block)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {r, sizeof *r};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	long n;
+
+	do
+		n = sys_recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
+	while (n == -EINTR);
+	if (n <= 0)
+		return n == 0 || n == -EAGAIN ? 0 : (int)n;
+	if (n != sizeof *r)
+		return -EBADMSG;
+	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);
+	if (cm != NULL && cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len == CMSG_LEN(sizeof(int))) {
+		fd_close(fd);
+		memcpy(fd, CMSG_DATA(cm), sizeof *fd);
+	}
+	return 1;
+}
+
+static int wait_for_message(const struct pc_job *job, uint64_t deadline_ns)
+{
+	struct pollfd fds = {.fd = job->parent_sock, .events = POLLIN};
+
+	for (;;) {
+		uint64_t now = sys_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+		if (job->fault.kind == 3 && (left > 500000 || deadline_ns == 0))
+			left = 500000;
+		struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
+		int n = sys_ppoll(&fds, 1, deadline_ns || job->fault.kind == 3 ? &ts : NULL);
+		if (job->held && job->fault.kind == 3)
+			(void)sys_kill(sys_getpid(), SIGKILL);
+		if (n == 0 && job->fault.kind == 3 && (deadline_ns == 0 || sys_now_ns() < deadline_ns))
+			continue;
+		if (n != -EINTR)
+			return n == 0 ? -ETIMEDOUT : n;
+	}
+}
+
+/* By the child's pid in the caller's own /proc: the child is there and waits, so the number is its own. */
+static int write_proc(int pid, const char *file, const char *value)
+{
+	char path[320];
+	int len = snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+
+	if (len < 0 || (size_t)len >= sizeof path)
+		return -ENAMETOOLONG;
+	scoped_fd int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+	if (fd < 0)
+		return fd;
+	long n = sys_write(fd, value, pc_strlen(value));
+	return n < 0 ? (int)n : 0;
+}
+
+static int call_back(const struct pc_job *job, uint32_t what, int fd)
+{
+	return job->sync != NULL ? job->sync(job->sync_context, what, job->tid, fd) : -ENOSYS;
+}
+
+/* The parent's part of the child's op; the answer goes back to the child, which fails with it. */
+static int serve(const struct pc_job *job, const struct pc_report *r)
+{
+	int32_t answer = -EBADMSG;
+
+	if (r->arg < job->plan.head.n_ops[PC_CHILD]) {
+		const struct pc_op *op = &job->plan.ops[PC_CHILD][r->arg];
+		if (op->code == PC_OP_PARENT_WRITE) {
+			answer = write_proc(job->tid, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+		} else if (op->code == PC_OP_SYNC) {
+			answer = call_back(job, (uint32_t)op->x, -1);
+		} else if (op->code == PC_OP_LISTENER) {
+			scoped_fd int fd = sys_pidfd_getfd(job->pidfd, r->err);
+			answer = fd < 0 ? fd : call_back(job, PC_SYNC_LISTENER, fd);
+		}
+	}
+	long n = sys_write(job->parent_sock, &answer, sizeof answer);
+	return n < 0 ? (int)n : 0;
+}
+
+/* Another process goes on in the child's place; the first one has ended, or is about to. */
+static int adopt(struct pc_job *job, const struct pc_report *r, int *passed)
+{
+	siginfo_t info;
+
+	if (*passed < 0)
+		return -EBADMSG;
+	while (sys_waitid(P_PIDFD, job->pidfd, &info, WEXITED | __WALL, NULL) == -EINTR)
+		;
+	fd_close(&job->pidfd);
+	job->pidfd = fd_take(passed);
+	job->pid = job->tid = r->err;
+	int32_t go_on = 0;
+	long n = sys_write(job->parent_sock, &go_on, sizeof go_on);
+	return n < 0 ? (int)n : 0;
+}
+
+/* What one message means. 1: go on listening; 0: enough heard; else the start has failed. */
+static int understand(struct pc_job *job, struct pc_report *r, enum pc_talk how, int *passed, bool *ready,
+		      struct pc_process *out)
+{
+	int err;
+
+	switch (r->step) {
+	case PC_STEP_READY:
+		*ready = true;
+		return how == PC_TALK_SERVE || (job->plan.head.flags & PC_PLAN_GATED) ? 0 : 1;
+	case PC_STEP_END:
+		return how == PC_TALK_SERVE ? 0 : 1;
+	case PC_STEP_TTY:
+		fd_close(&out->tty_fd);
+		out->tty_fd = fd_take(passed);
+		return 1;
+	case PC_STEP_ASK:
+	case PC_STEP_FORKED:
+		err = r->step == PC_STEP_ASK ? serve(job, r) : adopt(job, r, passed);
+		if (err < 0)
+			out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = -err, .section = PC_CHILD, .arg = r->arg};
+		return err < 0 ? err : 1;
+	case PC_STEP_NONE:
+		if (job->fault.kind == 3)
+			(void)sys_kill(sys_getpid(), SIGKILL);
+		break;
+	}
+	out->report = *r;
+	return r->err > 0 ? -r->err : -EBADMSG;
+}
+
+int pc_talk(struct pc_job *job, enum pc_talk how, uint64_t deadline_ns, bool *ready, struct pc_process *out)
+{
+	for (;;) {
+		struct pc_report r = {0};
+		scoped_fd int passed = -1;
+		int got = how == PC_TALK_DRAIN ? 0 : wait_for_message(job, deadline_ns);
+		if (got == -ETIMEDOUT) {
+			out->report = (struct pc_report){.step = PC_STEP_DEADLINE, .err = ETIMEDOUT};
+			return got;
+		}
+		if (got >= 0)
+			got = receive(job->parent_sock, &r, &passed, how != PC_TALK_DRAIN);
+		if (got < 0) {
+			out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = -got, .section = PC_CHILD};
+			return got;
+		}
+		if (got == 0)
+			break;
+		int more = understand(job, &r, how, &passed, ready, out);
+		if (more < 0)
+			return more;
+		if (more == 0 && (*ready || how == PC_TALK_SERVE))
+			return 0;
+	}
+	if (*ready || how == PC_TALK_SERVE)
+		return 0;
+	/* end of file before READY: success is said, never inferred */
+	out->report = (struct pc_report){.step = PC_STEP_KILLED, .err = ECHILD, .section = PC_CHILD};
+	return -ECHILD;
+}
