@@ -78,10 +78,14 @@ def load_bundle(directory: str, *, warn: Callable[[str], None] | None = None) ->
     path = os.path.join(bundle, "config.json")
     try:
         # a FIFO must not make us wait for who may never write
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise InvalidArgument(f"cannot read {quote(path)}: it is not a regular file")
-            source = file.read(MAX_BYTES + 1)
+            with open(fd, "rb", closefd=False) as file:
+                source = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         number = error.errno or 0
         why = f"cannot read {quote(path)}: {error.strerror} ({errno_name(number)})"

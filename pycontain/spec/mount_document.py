@@ -28,7 +28,9 @@ def parse_mounts(document: Node, bundle: str, warn: Callable[[str], None] | None
     for node in document.items("mounts"):
         mount = _mount(node, bundle)
         if warn is not None and not node.text("destination").startswith("/"):
-            warn(f"{node.child('destination').path}: a relative path is deprecated; {mount.destination} is taken")
+            warn(
+                f"config.json: {node.child('destination').path}: a relative path is deprecated; {mount.destination} is taken"
+            )
         _check_proc(node, mount)
         mounts.append(mount)
     return tuple(mounts)
@@ -94,9 +96,7 @@ def _check_proc(node: Node, mount: MountPoint) -> None:
     if mount.destination == "/proc":
         real = mount.type == "proc" or (mount.type == "bind" and posixpath.normpath(mount.source) == "/proc")
         if not real:
-            raise complaint(
-                place.path, "/proc to be of type proc, or a bind of /proc", f"the type {quoted(mount.type)}"
-            )
+            raise complaint(place.path, "the type proc, or a bind of /proc", f"{quoted(mount.type)} on /proc")
     elif mount.destination.startswith("/proc/") and (mount.destination not in _REPLACEABLE or mount.type != "bind"):
         raise complaint(
             place.path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 
 from .. import parse
 from ..errors import InvalidArgument
@@ -73,7 +74,9 @@ def shown(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "an array" if value else "an empty array"
-    return str(value) if isinstance(value, int) else f"the number {value}"
+    if isinstance(value, float):
+        return f"the number {value}" if isfinite(value) else "a number beyond all bounds"
+    return str(value)
 
 
 def complaint(path: str, expected: str, found: str) -> InvalidArgument:

@@ -41,6 +41,8 @@ def parse_seccomp(node: Node) -> Seccomp:
     plain = {key: value for key, value in members.items() if key not in _LISTENER}
     source = json.dumps(plain, separators=(",", ":")).encode()
     filter = _parse(node, source)
+    for item in node.items("syscalls"):
+        item.texts("names")  # a name that ends at a NUL byte would be another one in C
     _check_errnos(node, filter)
     notifies = _check_notify(node, filter, path)
     return Seccomp(
