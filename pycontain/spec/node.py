@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 16 << 20
+MAX_GROUPS = 100_000  # objects and arrays; a document of ours has some hundreds
 MAX_DEPTH = 64  # a document of ours has about 10; the decoder's recursion has to end before the C stack does
 
 
@@ -211,20 +212,13 @@ class Node:
 class _Twice(dict[str, object]):
     """An object with a key that stands in it more than once."""
 
-    key = ""
-
-
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    twice = _Twice(members)
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            twice.key = key
-        seen.add(key)
-    return twice
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__()
+        self.key = ""
+        for key, value in pairs:
+            if key in self:
+                self.key = key
+            self[key] = value
 
 
 def _integer(digits: str) -> int | float:
@@ -236,24 +230,23 @@ def _constant(name: str) -> object:
     raise InvalidArgument(f"config.json: expected JSON, found {name}, which is no JSON number")
 
 
-# strings as one token, also one that does not end: then nothing is scanned twice
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+# also a string that does not end: then nothing is scanned twice
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_EMPTY = re.compile(rb"\[\]|\{\}")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def _check_depth(text: str) -> None:
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return
-    depth = 0
-    for match in _TOKEN.finditer(text):
-        token = match.group()
-        if token in ("[", "{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidArgument(
-                    f"config.json: expected at most {MAX_DEPTH} nested objects and arrays, found more"
-                )
-        elif token in ("]", "}"):
-            depth -= 1
+def _check_nesting(text: bytes) -> None:
+    """Refuse what would take the decoder's recursion too deep, or minutes: in time that grows with the length only."""
+    rest = _STRING.sub(b"", text).translate(None, _NO_BRACKET)
+    if rest.count(b"[") + rest.count(b"{") > MAX_GROUPS:
+        raise InvalidArgument(f"config.json: expected at most {MAX_GROUPS} objects and arrays, found more")
+    for _ in range(MAX_DEPTH):  # each time the innermost ones go
+        rest = _EMPTY.sub(b"", rest)
+    # brackets that do not match are left to the decoder, which stops at the first
+    unclosed = len(rest) - len(rest.lstrip(b"[{"))
+    if _EMPTY.search(rest) or unclosed > MAX_DEPTH:
+        raise InvalidArgument(f"config.json: expected at most {MAX_DEPTH} nested objects and arrays, found more")
 
 
 def _check_twice(root: Node) -> None:
@@ -284,12 +277,23 @@ def read(source: bytes | str) -> Node:
             raise InvalidArgument(f"config.json: expected UTF-8, found an invalid byte at {error.start}") from None
     if not source.strip():
         raise complaint("", "a JSON object", "an empty document")
-    _check_depth(source)
+    _check_nesting(source.encode(errors="surrogatepass"))
+    twice = False
+
+    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal twice
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        twice = True
+        return _Twice(pairs)
+
     try:
-        value = json.loads(source, object_pairs_hook=_members, parse_int=_integer, parse_constant=_constant)
+        value = json.loads(source, object_pairs_hook=members, parse_int=_integer, parse_constant=_constant)
     except json.JSONDecodeError as error:
         raise InvalidArgument(f"config.json: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     root = Node(value, "")
     root.as_object("a JSON object")
-    _check_twice(root)
+    if twice:
+        _check_twice(root)
     return root

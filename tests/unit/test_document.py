@@ -288,6 +288,7 @@ def test_null_and_what_is_unknown_count_as_absent() -> None:
     ("changes", "read"),
     [
         ({"ociVersion": "1.0.0-rc5+x.y-z"}, lambda s: s.oci_version == "1.0.0-rc5+x.y-z"),
+        ({"ociVersion": "1.0.0-" + "a" * 122}, lambda s: len(s.oci_version) == 128),
         ({"process.terminal": False}, lambda s: s.process.console_size == (0, 0)),
         ({"mounts[1].options": ["bind", "rbind"]}, lambda s: s.mounts[1].options == ("rbind",)),
         ({"mounts[1].type": None}, lambda s: s.mounts[1].type == "bind"),

@@ -38,6 +38,7 @@ AT_PLACE: tuple[tuple[str, Any, str], ...] = (
     ("ociVersion", "1.0.0+a..b", "a semantic version"),
     ("ociVersion", "v1.0.0", "a semantic version"),
     ("ociVersion", "1.0.\u0661", "a semantic version"),
+    ("ociVersion", "1.0.0-" + "a" * 123, "a semantic version"),
     ("ociVersion", "2.0.0", "expected a version 1.x of the specification"),
     ("ociVersion", "0.2.0", "expected a version 1.x of the specification"),
     ("hostname", "h" * 65, "a name of at most 64 bytes"),
@@ -140,6 +141,7 @@ AT_PLACE: tuple[tuple[str, Any, str], ...] = (
     ("hooks.createContainer[0].args", "x", "expected an array"),
     ("hooks.createRuntime[0].env[0]", "A", "expected NAME=VALUE"),
     ("hooks.createRuntime[0].timeout", 0, "an integer of seconds from 1"),
+    ("hooks.poststart[0].timeout", 2**63, "an integer of seconds from 1"),
     ("hooks.poststart[0].timeout", -5, "an integer of seconds from 1"),
     ("hooks.poststop[0].timeout", 0.5, "an integer of seconds, found the number 0.5"),
     # namespaces and mappings
@@ -171,6 +173,8 @@ AT_PLACE: tuple[tuple[str, Any, str], ...] = (
     ("linux.devices[0].major", 4096, "a device's major number from 0 to 4095"),
     ("linux.devices[0].minor", 1 << 20, "a device's minor number from 0 to 1048575"),
     ("linux.devices[0].fileMode", 0o060666, "of a device of type c, found 25014"),
+    ("linux.devices[0].fileMode", 0o200000, "a file mode in decimal from 0 to 65535"),
+    ("linux.devices[0].fileMode", -1, "a file mode in decimal from 0"),
     ("linux.devices[0].uid", 2**32 - 1, "a user or group id"),
     ("linux.devices[1].path", "/dev/./fuse", 'each path once, found another device at "/dev/fuse"'),
     ("linux.netDevices.eth0.name", "a/b", "an interface's name"),
@@ -358,7 +362,16 @@ def test_16_mebibytes_are_the_end() -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
 def test_nesting_ends_before_the_stack_does(opening: str) -> None:
-    assert "at most 64 nested objects and arrays" in refusal(opening * 1_000_000)
+    assert "at most 64 nested objects and arrays" in refusal(opening * 50_000)
+
+
+def test_brackets_that_do_not_match_are_no_json() -> None:
+    for text in ("[}" * 1_000_000, "[" * 64, "]" * 1_000_000, '{"a": [1, 2}]', "[" * 60 + "{]" * 60):
+        assert "not JSON" in refusal(text) or "objects and arrays" in refusal(text)
+
+
+def test_so_many_objects_that_reading_takes_minutes() -> None:
+    assert "at most 100000 objects and arrays" in refusal('{"a": [' + ",".join(["{}"] * 100_000) + "]}")
 
 
 def test_nesting_within_bounds_is_nothing_special() -> None:
@@ -366,5 +379,6 @@ def test_nesting_within_bounds_is_nothing_special() -> None:
     for _ in range(63):
         deep = [deep]
     parse_config(json.dumps({**FULL, "future": deep}))
-    assert "nested" in refusal({**FULL, "future": [deep]})
+    assert "at most 64 nested" in refusal({**FULL, "future": [deep]})
+    assert "at most 64 nested" in refusal({**FULL, "future": deep, "later": [deep], "end": [[]]})
     parse_config(json.dumps({**FULL, "future": [[], "[{" * 100, '\\"[' * 100]}))
