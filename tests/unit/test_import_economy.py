@@ -21,7 +21,8 @@ NOT_OURS = frozenset(
     (
         "pycontain.aio", "pycontain.cli.terminal", "pycontain.container", "pycontain.disassemble", "pycontain.doctor",
         "pycontain.explain", "pycontain.idmap", "pycontain.image.importer", "pycontain.image.unpack", "pycontain.mounts",
-        "pycontain.options", "pycontain.security_options", "pycontain.streams",
+        "pycontain.options", "pycontain.security_options", "pycontain.spec.document", "pycontain.spec.node",
+        "pycontain.streams",
     )
 )  # fmt: skip
 
