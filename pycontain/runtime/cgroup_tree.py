@@ -221,6 +221,7 @@ def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
         except FileExistsError:
             if level == leaf:
                 _refuse_used(group, leaf)
+    _refuse_frozen(group, leaf)
     if group.version == 1:
         fresh = tuple(level for level in levels[:-1] if level in made)
         _prepare_v1(group, fresh if "cpuset" in group.controllers else (), facts)
@@ -228,7 +229,7 @@ def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
 
 def _refuse_used(group: limits.Cgroup, directory: str) -> None:
     """Raises Conflict for a cgroup that a new container may not be put into."""
-    from .cgroups import Member, is_frozen, pids
+    from .cgroups import Member, pids
 
     member = Member(controllers=group.controllers, version=group.version, directory=directory)
     inside = pids((member,))
@@ -238,11 +239,17 @@ def _refuse_used(group: limits.Cgroup, directory: str) -> None:
             f"the cgroup {directory} is in use: {len(inside)} processes are in it ({some}). "
             "Choose another linux.cgroupsPath, or end them"
         )
-    if is_frozen(member):
-        raise Conflict(
-            f"the cgroup {directory} is frozen: nothing would run in it. Thaw it, or choose another linux.cgroupsPath"
-        )
     if group.version == 2 and read(f"{directory}/cgroup.type") != "domain":
         raise Conflict(
             f"the cgroup {directory} is of the type {read(f'{directory}/cgroup.type')!r}: it takes threads, not containers"
+        )
+
+
+def _refuse_frozen(group: limits.Cgroup, directory: str) -> None:
+    """Also a new one: it may lie below a frozen one."""
+    from .cgroups import Member, is_frozen
+
+    if is_frozen(Member(controllers=group.controllers, version=group.version, directory=directory)):
+        raise Conflict(
+            f"the cgroup {directory} is frozen: nothing would run in it. Thaw it, or choose another linux.cgroupsPath"
         )

@@ -325,7 +325,8 @@ def events(members: tuple[Member, ...]) -> Events:
             except OSError:
                 pass  # not this one's controller
         if m.version == 1 and "memory" in m.controllers:
-            found["max"] = int(read(f"{m.directory}/memory.failcnt"))
+            counts = (_value((m,), f) for f in ("memory.failcnt", "memory.memsw.failcnt"))
+            found["max"] = sum(int(n) for n in counts if n)
     names = ("low", "high", "max", "oom", "oom_kill", "pids_max")
     return Events(**{n: found[n] for n in names if n in found})
 
