@@ -203,6 +203,13 @@ class AsyncContainer:
                 self.container.close()
         self.container.close()
 
+    async def pause(self) -> None:
+        """As Container.pause; the loop runs on meanwhile."""
+        await asyncio.get_running_loop().run_in_executor(None, self.container.pause)
+
+    async def unpause(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.container.unpause)
+
     async def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises TimeoutExpired after ``timeout`` seconds; cancelling only stops waiting."""
         running = self.container._running

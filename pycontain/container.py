@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from .options import RunOptions
+    from .options import RunOptions, UpdateOptions
+    from .runtime.cgroups import Events, Pressure
 
 __all__ = ["Container", "run"]
 
@@ -326,6 +327,41 @@ class Container:
             if self._running.wait(timeout) is None:
                 self.kill()
         return self.wait()
+
+    # --- its cgroups -------------------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        return self._running.paused
+
+    def pause(self) -> None:
+        """Stops every process in it where it stands. Raises Conflict when it has ended or is paused already; Unsupported."""
+        self._running.pause()
+
+    def unpause(self) -> None:
+        """Lets them go on. Raises Conflict when it is not paused."""
+        self._running.unpause()
+
+    def pressure(self) -> Pressure:
+        """How much of its time it waits for CPU, memory and block I/O. Raises Unsupported in cgroup v1; Conflict."""
+        from .runtime.cgroups import pressure
+
+        return pressure(self._running.members())
+
+    def events(self) -> Events:
+        """How often it met its limits on memory and processes so far. Raises Conflict when it has ended."""
+        from .runtime.cgroups import events
+
+        return events(self._running.members())
+
+    def update(self, **options: Unpack[UpdateOptions]) -> None:
+        """Changes limits while it runs: memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus, pids,
+        blkio_weight. What is not named stays. Either all of it is set, or nothing.
+
+        Raises: InvalidArgument for a value that makes no sense or that the kernel refuses; Unsupported; Conflict when it
+        has ended.
+        """
+        self._running.update(_options.update(self._running.request.image, options))
 
     def __enter__(self) -> Container:
         return self

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import os
 
+from .hierarchies import Controller, cgroup_controllers, survey
 from .record import factory, record
 
 __all__ = ["Controller", "HostFacts", "cgroup_controllers", "probe"]
-
-# Controllers by their cgroup v1 names; what v2 calls differently is translated on probing.
-V1_CONTROLLERS = frozenset(
-    (
-        "cpu",
-        "cpuacct",
-        "cpuset",
-        "memory",
-        "devices",
-        "freezer",
-        "blkio",
-        "pids",
-        "hugetlb",
-        "rdma",
-        "misc",
-        "net_cls",
-        "net_prio",
-        "perf_event",
-    )
-)
-
-
-@record
-class Controller:
-    """Where one cgroup controller lives: hierarchy version 1 or 2, and the directory where it is mounted."""
-
-    version: int
-    mount: str
 
 
 @record
 class HostFacts:
     """``controllers``: by v1 name, and ``io`` for v2's block I/O. ``unified``: the cgroup v2 mount, or "" when there is
-    none. ``capabilities``: the effective set of this process as a bit mask."""
+    none; ``cgroup_base``: the path below it where we may make cgroups, ``cgroup_obstacle`` why we may not.
+    ``capabilities``: the effective set of this process as a bit mask."""
 
     kernel: tuple[int, int] = (0, 0)
     machine: str = "x86_64"
     controllers: dict[str, Controller] = factory(default_factory=dict)
     unified: str = ""
+    cgroup_base: str = ""
+    cgroup_obstacle: str = ""
     capabilities: int = 0
     last_cap: int = 40
     cpuset_cpus: str = "0"
@@ -56,7 +32,8 @@ class HostFacts:
     gid_map: tuple[tuple[int, int, int], ...] = ()
     missing_namespaces: frozenset[str] = frozenset()  # types that this kernel lacks
     lsms: frozenset[str] = frozenset()  # security modules that are on
-    memory_files: frozenset[str] = frozenset()  # optional files of the memory and block I/O controllers that exist
+    # optional files of the memory and block I/O controllers that a cgroup below the top has here
+    memory_files: frozenset[str] = frozenset()
 
     @property
     def overlay_layer_fds(self) -> bool:
@@ -97,34 +74,6 @@ def _read(path: str) -> str:
         return ""
 
 
-def cgroup_controllers(mountinfo: str, read: object = None) -> tuple[dict[str, Controller], str]:
-    """Each controller where it lives, from the text of /proc/self/mountinfo: ({name: Controller}, cgroup v2 mount).
-
-    A controller can be in v1 or in v2, never in both; hybrid hosts have some in each.
-    """
-    reader = read if callable(read) else _read
-    found: dict[str, Controller] = {}
-    unified = ""
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        if not right.startswith("cgroup"):
-            continue
-        fields, tail = left.split(" "), right.split(" ")
-        root, mount = fields[3], fields[4].replace("\\040", " ")
-        if root.startswith("/.."):
-            continue  # mounted from another cgroup namespace: not ours to use
-        if tail[0] == "cgroup2":
-            if not unified:
-                unified = mount
-                for name in reader(mount + "/cgroup.controllers").split():
-                    found.setdefault(name, Controller(version=2, mount=mount))
-        elif tail[0] == "cgroup":
-            for name in tail[2].split(","):
-                if name in V1_CONTROLLERS:
-                    found.setdefault(name, Controller(version=1, mount=mount))
-    return found, unified
-
-
 def _kernel(release: str) -> tuple[int, int]:
     major, _, rest = release.partition(".")
     digits = ""
@@ -140,20 +89,27 @@ def _status_mask(status: str, key: str) -> int:
     return int(status[at + len(key) :].split(None, 1)[0], 16) if at >= 0 else 0
 
 
-_OPTIONAL_FILES = {
-    "memory": ("memory.memsw.limit_in_bytes", "memory.swap.max", "memory.peak"),
-    "blkio": ("blkio.weight", "blkio.bfq.weight"),
+# file of a cgroup -> a file that stands at the hierarchy's root when there is the other below it (v1 hides bfq's weights
+# at the root, but not its counters)
+_V1_FILES = {
+    "memory": {"memory.memsw.limit_in_bytes": "memory.memsw.limit_in_bytes"},
+    "blkio": {"blkio.weight": "blkio.weight", "blkio.bfq.weight": "blkio.bfq.io_service_bytes"},
 }
+_V2_FILES = {"memory": ("memory.swap.max", "memory.peak"), "io": ("io.weight", "io.bfq.weight")}
 
 
-def _optional_files(controllers: dict[str, Controller]) -> frozenset[str]:
-    """Files that depend on the kernel's configuration. v1 shows them at the hierarchy's root; v2 does not, and answers
-    a write with ENOENT, which the error then says."""
+def _optional_files(controllers: dict[str, Controller], own: str) -> frozenset[str]:
+    """Files that depend on the kernel's configuration. v2 shows none of them at its top, only in a cgroup to which the
+    controller was handed down, such as our own, often; elsewhere the kernel answers the write."""
     present: set[str] = set()
-    for name, files in _OPTIONAL_FILES.items():
+    for name, marks in _V1_FILES.items():
         where = controllers.get(name)
         if where is not None and where.version == 1:
-            present.update(f for f in files if os.path.exists(f"{where.mount}/{f}"))
+            present.update(f for f, mark in marks.items() if os.path.exists(f"{where.mount}/{mark}"))
+    for name, files in _V2_FILES.items():
+        where = controllers.get(name)
+        if where is not None and where.version == 2:
+            present.update(f for f in files if os.path.exists(f"{where.mount}{own}/{f}"))
     return frozenset(present)
 
 
@@ -192,20 +148,26 @@ def probe(*, fresh: bool = False) -> HostFacts:
     """The facts of this host, probed at the first call of the process."""
     global _memo
     if _memo is None or fresh:
-        controllers, unified = cgroup_controllers(_read("/proc/self/mountinfo"))
+        found = survey(
+            _read("/proc/self/mountinfo"), _read("/proc/self/cgroup"), read=_read, pid=os.getpid(),
+            writable=lambda path: os.access(path, os.W_OK),
+        )  # fmt: skip
+        controllers = found.controllers
         cpuset = controllers.get("cpuset")
         cpus = mems = ""
         if cpuset is not None:
             suffix = ".effective" if cpuset.version == 2 else ""
-            cpus = _read(f"{cpuset.mount}/cpuset.cpus{suffix}").strip()
-            mems = _read(f"{cpuset.mount}/cpuset.mems{suffix}").strip()
+            cpus = _read(f"{cpuset.mount}{cpuset.base}/cpuset.cpus{suffix}").strip()
+            mems = _read(f"{cpuset.mount}{cpuset.base}/cpuset.mems{suffix}").strip()
         uname = os.uname()
-        files = _optional_files(controllers)
+        files = _optional_files(controllers, found.own)
         _memo = HostFacts(
             kernel=_kernel(uname.release),
             machine=uname.machine,
             controllers=controllers,
-            unified=unified,
+            unified=found.unified,
+            cgroup_base=found.base,
+            cgroup_obstacle=found.obstacle,
             capabilities=_status_mask(_read("/proc/self/status"), "CapEff:"),
             last_cap=int(_read("/proc/sys/kernel/cap_last_cap") or "40"),
             cpuset_cpus=cpus or "0",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, TypedDict
 
+    from .spec.runtime import Resources
+
     class RunOptions(TypedDict, total=False):
         """Everything that shapes a container. Units: sizes in bytes (or "64m"), times in seconds."""
 
@@ -59,8 +61,20 @@ if TYPE_CHECKING:
         oom_score_adj: int
         init: bool
 
+    class UpdateOptions(TypedDict, total=False):
+        """Limits that can be changed while a container runs; as in RunOptions."""
 
-__all__ = ["bind", "request", "tmpfs"]
+        memory: int | str
+        memory_swap: int | str
+        memory_reservation: int | str
+        cpus: float
+        cpu_shares: int
+        cpuset_cpus: str
+        pids: int
+        blkio_weight: int
+
+
+__all__ = ["bind", "request", "tmpfs", "update"]
 
 
 def bind(source: str, target: str, *, read_only: bool = False, recursive: bool = True) -> Mount:
@@ -214,6 +228,29 @@ def request(image: str, args: Sequence[str] | str, options: Mapping[str, Any]) -
             raise InvalidArgument(f"{name}={value!r}: {e}") from None
     words = tuple(a if isinstance(a, str) else _word(a) for a in args)
     return RunRequest(image=image, args=words, mounts=mounts, **fields)
+
+
+_UPDATED = (
+    "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids", "blkio_weight",
+)  # fmt: skip
+
+
+def update(image: str, options: Mapping[str, Any]) -> Resources:
+    """The new limits of a running container. Raises: InvalidArgument; TypeError for an option that cannot be changed."""
+    from .spec.runtime import CPU, BlockIO, Memory, Resources
+
+    for name in options:
+        if name not in _UPDATED:
+            raise TypeError(f"update() has no option {name!r}: it takes {', '.join(_UPDATED)}")
+    r = request(image, (), options)
+    parse.check(r)
+    quota = round(r.cpus * 100000) if r.cpus else None
+    return Resources(
+        memory=Memory(limit=r.memory_bytes, reservation=r.memory_reservation_bytes, swap=r.memory_swap_bytes),
+        cpu=CPU(shares=r.cpu_shares, quota=quota, period=100000 if quota else None, cpus=r.cpuset_cpus),
+        pids_limit=r.pids_limit or None,
+        block_io=BlockIO(weight=r.blkio_weight),
+    )
 
 
 def _word(value: Any) -> str:

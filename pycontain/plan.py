@@ -118,14 +118,11 @@ def _cgroups(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> t
     joins: list[int] = []
     into = NO_SLOT
     hierarchies = []
-    groups = limits.cgroups(spec.linux.resources, facts)
+    groups = limits.cgroups(spec.linux.resources, facts, spec.linux.cgroups_path)
     for group in groups:
         path = limits.path_of(group, place.cgroup_parent, place.container_id)
         slot = b.slot()
-        if group.shared:
-            b.add(P, Op.CGROUP_OPEN, s1=path, slot=slot)
-        else:
-            b.add(P, Op.CGROUP_MAKE, s1=path, slot=slot)
+        b.add(P, Op.CGROUP_OPEN if group.existing else Op.CGROUP_MAKE, s1=path, slot=slot)
         for file, value in group.writes:
             b.add(P, Op.CGROUP_WRITE, s1=file, s2=value, slot=slot)
         if group.device_program:
@@ -141,13 +138,14 @@ def _cgroups(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> t
 def _finish(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> None:
     groups = [
         (g, limits.path_of(g, place.cgroup_parent, place.container_id))
-        for g in limits.cgroups(spec.linux.resources, facts)
+        for g in limits.cgroups(spec.linux.resources, facts, spec.linux.cgroups_path)
         if not g.shared
     ]
     for group, path in groups:
         for kind in group.usage:
             b.add(F, Op.USAGE, s1=path, x=kind)
-    for _, path in groups:
-        b.add(F, Op.CGROUP_REMOVE, s1=path)
+    for group, path in groups:
+        if not group.existing:
+            b.add(F, Op.CGROUP_REMOVE, s1=path)
     if spec.root.layers:
         b.add(F, Op.TREE_REMOVE, s1=place.directory)

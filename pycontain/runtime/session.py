@@ -14,6 +14,8 @@ from _thread import RLock
 
 from .. import _native, limits
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..limits import CGROUP_BASE
+from . import cgroup_tree
 from . import template as templates
 from .userns import IdRanges
 
@@ -26,24 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
 
-CGROUP_BASE = "/pycontain"
 _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 _GUARDIAN = f"{_BIN}/pycontain-guardian"
 _STUB = f"{_BIN}/pycontain-exec"
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as f:
-        return f.read().strip()
 
 
 def _on_tmpfs(path: str) -> bool:
@@ -51,6 +39,14 @@ def _on_tmpfs(path: str) -> bool:
     mark = f" {os.major(device)}:{os.minor(device)} "
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
         return any(" - tmpfs " in line for line in f if mark in line)
+
+
+def _cannot_make(group: limits.Cgroup, e: OSError) -> Unsupported:
+    what = ", ".join(group.controllers) or "cgroup v2"
+    return Unsupported(
+        f"cannot make a cgroup for {what} below {group.mount}{group.base}{CGROUP_BASE}: {e.strerror} "
+        f"({errno_name(e.errno or 0)}). Run as root on a host whose cgroup hierarchies are writable; `pycontain doctor` shows them"
+    )
 
 
 class Session:
@@ -118,8 +114,13 @@ class Session:
         return False
 
     def _cgroup_dirs(self, owner: str) -> list[str]:
-        mounts = dict.fromkeys([*(c.mount for c in self.facts.controllers.values()), self.facts.unified])
-        return [f"{mount}{CGROUP_BASE}/{owner}" for mount in mounts if mount]
+        """In every hierarchy; v1's freezer first, for nobody dies frozen there."""
+        usable = [c for c in self.facts.controllers.values() if not c.obstacle]
+        freezer = [c for n, c in self.facts.controllers.items() if n == "freezer" and not c.obstacle]
+        bases = [c.mount + c.base for c in (*freezer, *usable)]
+        if self.facts.unified and not self.facts.cgroup_obstacle:
+            bases.append(self.facts.unified + self.facts.cgroup_base)
+        return [f"{base}{CGROUP_BASE}/{owner}" for base in dict.fromkeys(bases)]
 
     def _start_guardian(self) -> None:
         read_end, self._alive_fd = os.pipe2(os.O_CLOEXEC)
@@ -192,6 +193,8 @@ class Session:
                 os.rmdir(os.path.dirname(cgroup))
             except OSError:
                 pass  # other owners are in it, or it never was
+        if owner == self.owner and self.facts.unified:
+            cgroup_tree.step_back(self.facts.unified + self.facts.cgroup_base)
         _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}")
         _native.remove_tree(f"{self.roots.run_root}/templates-{owner}")
         self._forget_names(owner)
@@ -317,41 +320,18 @@ class Session:
 
     def _make_cgroups(self, resources: Resources) -> None:
         for group in limits.cgroups(resources, self.facts):
-            try:
-                self._ensure_cgroup(group)
-                if group.shared:
-                    self._ensure_devices(group, resources)
-            except OSError as e:
-                what = ", ".join(group.controllers) or "cgroup v2"
-                raise Unsupported(
-                    f"cannot make a cgroup for {what} below {group.mount}{CGROUP_BASE}: {e.strerror} ({errno_name(e.errno or 0)}). "
-                    "Run as root on a host whose cgroup hierarchies are writable; `pycontain doctor` shows them"
-                ) from None
+            self._make_parent(group)
+            if group.shared:
+                self._ensure_devices(group, resources)
         self._resources_made.add(resources)
 
-    def _ensure_cgroup(self, group: limits.Cgroup) -> None:
-        parent = group.mount + CGROUP_BASE
-        own = group.mount + self.cgroup_parent
-        for attempt in range(16):
-            try:
-                os.makedirs(own, 0o755, exist_ok=True)
-                break
-            except FileNotFoundError:  # another owner has just removed the empty parent
-                if attempt == 15:
-                    raise
-        if group.mount in self._cgroups_made and group.version == 1:
+    def _make_parent(self, group: limits.Cgroup, needed: frozenset[str] | None = None) -> None:
+        if group.version == 1 and group.mount in self._cgroups_made and not group.writes:
             return
-        if group.version == 2:
-            wanted = [c for c in group.controllers if c in _read(f"{group.mount}/cgroup.controllers").split()]
-            for level in (group.mount, parent, own):
-                enabled = _read(f"{level}/cgroup.subtree_control").split()
-                missing = [c for c in wanted if c not in enabled]
-                if missing:
-                    _write(f"{level}/cgroup.subtree_control", " ".join("+" + c for c in missing))
-        elif "cpuset" in group.controllers:
-            for level in (parent, own):
-                _write(f"{level}/cpuset.cpus", self.facts.cpuset_cpus)
-                _write(f"{level}/cpuset.mems", self.facts.cpuset_mems)
+        try:
+            cgroup_tree.make_owner(group, self.cgroup_parent, self.facts, needed)
+        except OSError as e:
+            raise _cannot_make(group, e) from None
         self._cgroups_made.add(group.mount)
 
     def _ensure_devices(self, group: limits.Cgroup, resources: Resources) -> None:
@@ -360,8 +340,36 @@ class Session:
             os.mkdir(path, 0o755)
         except FileExistsError:
             return
-        for file, value in limits.device_writes(resources.devices):
-            _write(f"{path}/{file}", value)
+        except OSError as e:
+            raise _cannot_make(group, e) from None
+        try:
+            for file, value in limits.device_writes(resources.devices):
+                cgroup_tree.write(f"{path}/{file}", value)
+        except OSError as e:
+            os.rmdir(path)  # a half-made one would be joined by the next container
+            raise _cannot_make(group, e) from None
+
+    def late_cgroup(self, name: str, container_id: str) -> str:
+        """A cgroup for a running container in one more hierarchy: that of the controller ``name``, or cgroup v2's for "".
+        Removed with the owner, or before. Raises Unsupported."""
+        where = self.facts.controllers.get(name)
+        if name and (where is None or where.obstacle):
+            raise Unsupported(f"this host has no {name} controller that can be used")
+        mount, base = (where.mount, where.base) if where is not None else (self.facts.unified, self.facts.cgroup_base)
+        group = limits.Cgroup(
+            controllers=(name,) if name else (), version=2 if mount == self.facts.unified else 1, mount=mount, base=base
+        )
+        path = limits.path_of(group, self.cgroup_parent, container_id)
+        with self._lock:
+            self._make_parent(group, frozenset(group.controllers))
+            try:
+                os.makedirs(path, 0o755, exist_ok=True)
+                if name == "cpuset" and group.version == 1:  # admits nobody before it has both
+                    cgroup_tree.write(f"{path}/cpuset.cpus", self.facts.cpuset_cpus)
+                    cgroup_tree.write(f"{path}/cpuset.mems", self.facts.cpuset_mems)
+            except OSError as e:
+                raise _cannot_make(group, e) from None
+        return path
 
     # --- templates ------------------------------------------------------------------------------------------------
 

@@ -138,23 +138,27 @@ static long parse_pid(const char **s)
 	return v;
 }
 
-/* Whether anything was there to kill. */
-static bool kill_members(int dir)
+static void write_if_there(int dir, const char *file, const char *text, size_t n)
+{
+	int fd = sys_openat(dir, file, O_WRONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	(void)sys_write(fd, text, n);
+	(void)sys_close(fd);
+}
+
+static void signal_members(int dir)
 {
 	char buf[4096];
-	int fd = sys_openat(dir, "cgroup.kill", O_WRONLY | O_CLOEXEC, 0);
+	int fd = sys_openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC, 0);
 
-	if (fd >= 0) { /* cgroup v2, 5.14 */
-		(void)sys_write(fd, "1", 1);
-		(void)sys_close(fd);
-	}
-	fd = sys_openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
+		return;
 	long n = sys_read(fd, buf, sizeof buf - 1);
 	(void)sys_close(fd);
 	if (n <= 0)
-		return false;
+		return;
 	while (n > 0 && buf[n - 1] != '\n') /* a cut number would be another process */
 		n--;
 	buf[n] = '\0';
@@ -164,7 +168,15 @@ static bool kill_members(int dir)
 			break; /* 0: a process of another pid namespace, which we cannot name */
 		(void)sys_kill((int)pid, SIGKILL);
 	}
-	return true;
+}
+
+/* In v1 nobody dies frozen, and a frozen process holds its cgroups in every hierarchy: the signal first, so that it runs
+ * nothing more of its program, then the thaw. In v2 a frozen process dies at once. */
+static void kill_members(int dir)
+{
+	write_if_there(dir, "cgroup.kill", "1", 1); /* cgroup v2, 5.14 */
+	signal_members(dir);
+	write_if_there(dir, "freezer.state", "THAWED", 6);
 }
 
 static int remove_cgroup_at(int parent, const char *name, int depth)
@@ -179,6 +191,7 @@ static int remove_cgroup_at(int parent, const char *name, int depth)
 	int dir = sys_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (dir < 0)
 		return dir == -ENOENT ? 0 : dir;
+	kill_members(dir); /* before those below, which stay frozen as long as this one is */
 	if (depth < MAX_DEPTH)
 		for (long n; (n = sys_getdents64(dir, buf, sizeof buf)) > 0;)
 			for (long at = 0; at < n;) {
@@ -190,7 +203,7 @@ static int remove_cgroup_at(int parent, const char *name, int depth)
 	/* A killed process leaves its cgroup when it is reaped, which nothing reports on v1: ask again, for 2 s at most. */
 	err = sys_unlinkat(parent, name, AT_REMOVEDIR);
 	for (int tries = 0; err == -EBUSY && tries < 200; tries++) {
-		(void)kill_members(dir);
+		kill_members(dir);
 		sys_sleep_ns(tries < 20 ? 500000 : 10000000);
 		err = sys_unlinkat(parent, name, AT_REMOVEDIR);
 	}

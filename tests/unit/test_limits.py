@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from pycontain import limits
-from pycontain.errors import Unsupported
+from pycontain.errors import InvalidArgument, Unsupported
 from pycontain.host import Controller, HostFacts
 from pycontain.spec.runtime import CPU, BlockIO, DeviceRule, Memory, Resources, ThrottleDevice
 from tests.unit.plan_cases import DEVICE_RULES, HYBRID, pure_v2
@@ -49,7 +49,7 @@ def writes(resources: Resources, facts: HostFacts) -> dict[str, str]:
             {"cpu.cfs_period_us": "200000", "cpu.cfs_quota_us": "50000"},
             {"cpu.max": "50000 200000"},
         ),
-        (Resources(cpu=CPU(shares=1024)), {"cpu.shares": "1024"}, {"cpu.weight": "39"}),
+        (Resources(cpu=CPU(shares=1024)), {"cpu.shares": "1024"}, {"cpu.weight": "100"}),
         (Resources(cpu=CPU(shares=2)), {"cpu.shares": "2"}, {"cpu.weight": "1"}),
         (Resources(cpu=CPU(shares=262144)), {"cpu.shares": "262144"}, {"cpu.weight": "10000"}),
         (Resources(pids_limit=32), {"pids.max": "32"}, {"pids.max": "32"}),
@@ -192,12 +192,28 @@ def reachable(program: bytes) -> set[int]:
 
 
 def expected(rules: tuple[DeviceRule, ...], kind: str, major: int, minor: int, access: str) -> bool:
-    """The last rule that fits decides: a permission must cover all that is asked, a denial any of it. None: refused."""
-    for rule in reversed(rules):
-        place = rule.major in (None, major) and rule.minor in (None, minor) and rule.type in ("a", kind)
-        if place and (set(access) <= set(rule.access) if rule.allow else set(access) & set(rule.access)):
-            return rule.allow
-    return False
+    """For each kind of access the last rule that fits and names it decides; without one it is denied."""
+    fitting = [
+        r for r in reversed(rules)
+        if r.major in (None, major) and r.minor in (None, minor) and r.type in ("a", kind)
+    ]  # fmt: skip
+    return all(next((r.allow for r in fitting if a in r.access), False) for a in access)
+
+
+def decided_by_list(rules: tuple[DeviceRule, ...], kind: str, major: int, minor: int, access: str) -> bool:
+    """What the kernel's v1 controller makes of device_writes: a default and exceptions (security/device_cgroup.c)."""
+    default, exceptions = True, list[tuple[str, str, str, set[str]]]()
+    for file, text in limits.device_writes(rules):
+        if text == "a":
+            default, exceptions = file == "devices.allow", []
+            continue
+        assert (file == "devices.allow") != default  # nothing is ever taken back
+        exception_kind, numbers, words = text.split()
+        exceptions.append((exception_kind, *numbers.split(":"), set(words)))  # type: ignore[arg-type]
+    fitting = [e[3] for e in exceptions if e[0] == kind and e[1] in ("*", str(major)) and e[2] in ("*", str(minor))]
+    if default:
+        return not any(set(access) & words for words in fitting)
+    return any(set(access) <= words for words in fitting)
 
 
 RULE_SETS = (
@@ -207,13 +223,17 @@ RULE_SETS = (
     DEVICE_RULES,
     (DeviceRule(allow=False), DeviceRule(allow=True, type="c", major=1, minor=3, access="r")),
     (DeviceRule(allow=True), DeviceRule(allow=False, type="b")),
-    (DeviceRule(allow=True, type="a", major=1), DeviceRule(allow=False, type="c", major=1, minor=5)),
     (DeviceRule(allow=False), DeviceRule(allow=True), DeviceRule(allow=False, type="c", major=136, minor=3)),
+    (DeviceRule(allow=True, type="c", major=1, access="r"), DeviceRule(allow=True, type="c", major=1, access="w")),
+    (DeviceRule(allow=True, type="c", major=1, access="r"), DeviceRule(allow=True, type="c", minor=3, access="w")),
+    (DeviceRule(allow=True, type="a", major=1, minor=3), DeviceRule(allow=False, type="c", access="w")),
+    (DeviceRule(allow=True, type="a", access="rm"), DeviceRule(allow=True, type="b", major=0, access="w")),
 )
+HOLES = ((DeviceRule(allow=True, type="a", major=1), DeviceRule(allow=False, type="c", major=1, minor=5)),)
 REQUESTS = tuple(itertools.product("bc", (0, 1, 136), (0, 3, 5), ("m", "r", "w", "rw", "rwm")))
 
 
-@pytest.mark.parametrize("rules", RULE_SETS)
+@pytest.mark.parametrize("rules", (*RULE_SETS, *HOLES))
 def test_the_device_program_decides_as_the_rules_say(rules: tuple[DeviceRule, ...]) -> None:
     program = limits.device_program(rules)
     for kind, major, minor, access in REQUESTS:
@@ -225,6 +245,33 @@ def test_the_device_program_decides_as_the_rules_say(rules: tuple[DeviceRule, ..
 def test_no_instruction_is_out_of_reach(rules: tuple[DeviceRule, ...]) -> None:
     program = limits.device_program(rules)
     assert reachable(program) == set(range(len(program) // 8))
+
+
+@pytest.mark.parametrize("rules", RULE_SETS)
+def test_the_list_of_v1_decides_the_same(rules: tuple[DeviceRule, ...]) -> None:
+    for kind, major, minor, access in REQUESTS:
+        got = decided_by_list(rules, kind, major, minor, access)
+        assert got == expected(rules, kind, major, minor, access), (kind, major, minor, access)
+
+
+def test_v1_refuses_a_hole_that_it_would_ignore() -> None:
+    with pytest.raises(Unsupported, match=r"devices\[1\]: cgroup v1 cannot take 'c 1:5 rwm' out of .*'c 1:\* rwm'"):
+        limits.device_writes(HOLES[0])
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        (DeviceRule(allow=True, access=""), "access"),
+        (DeviceRule(allow=True, access="rx"), "access"),
+        (DeviceRule(allow=True, type="p"), "type"),
+        (DeviceRule(allow=True, type="c", major=-1), "major"),
+    ],
+)
+def test_a_rule_that_says_nothing_is_refused(rule: DeviceRule, field: str) -> None:
+    for render in (limits.device_writes, limits.device_program):
+        with pytest.raises(InvalidArgument, match=rf"devices\[0\]\.{field}: "):
+            render((rule,))
 
 
 def test_a_partial_denial_holds_against_a_wider_request() -> None:
@@ -244,4 +291,5 @@ def test_device_rules_in_the_words_of_v1() -> None:
 
 def test_equal_rules_share_a_cgroup_and_others_do_not() -> None:
     assert limits.device_group_name(DEVICE_RULES) == limits.device_group_name(DEVICE_RULES)
-    assert len({limits.device_group_name(r) for r in RULE_SETS}) == len(RULE_SETS)
+    names = {limits.device_group_name(r) for r in RULE_SETS}
+    assert len(names) == len({limits.device_writes(r) for r in RULE_SETS}) > 5
