@@ -206,6 +206,8 @@ def request(image: str, args: Sequence[str] | str, options: Mapping[str, Any]) -
         raise InvalidArgument(
             f"args must be a list of strings, not the string {args!r}: write [{args!r}], or ['sh', '-c', {args!r}] for a shell command"
         )
+    if image.startswith("bundle:"):
+        return _bundle(image, args, options)
     fields: dict[str, Any] = {}
     mounts: tuple[Mount, ...] = ()
     for name, value in options.items():
@@ -251,6 +253,18 @@ def update(image: str, options: Mapping[str, Any]) -> Resources:
         pids_limit=r.pids_limit or None,
         block_io=BlockIO(weight=r.blkio_weight),
     )
+
+
+def _bundle(image: str, args: Sequence[str], options: Mapping[str, Any]) -> RunRequest:
+    from .runtime.bundle import request_of_bundle
+
+    given = [name for name, value in options.items() if value is not None]
+    if given or args:
+        what = f"{given[0]}=" if given else f"args={list(args)!r}"
+        raise InvalidArgument(
+            f"{image}: {what} contradicts a bundle, whose config.json says everything: change it there"
+        )
+    return request_of_bundle(image)
 
 
 def _word(value: Any) -> str:

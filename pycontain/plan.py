@@ -37,7 +37,7 @@ from .plan_bytes import (
     Place,
     Plan,
 )
-from .plan_mounts import cover, files_and_devices, mounts, prepare_mounts, prepare_root
+from .plan_mounts import cover, files_and_devices, mounts, prepare_cgroup_views, prepare_mounts, prepare_root
 from .plan_namespaces import birth, check_namespaces, enter
 from .plan_process import kernel_settings, process
 
@@ -59,15 +59,16 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     _check(spec, facts)
     b = Builder()
     root_slot = prepare_root(b, spec, facts, place)
-    tree_slots = prepare_mounts(b, spec, facts)
     joins, cgroup_slot, hierarchies = _cgroups(b, spec, facts, place)
     way = birth(spec.linux, facts, into_cgroup=cgroup_slot != NO_SLOT, joins_cgroups=bool(joins))
+    tree_slots = prepare_mounts(b, spec, facts)
+    cgroup_views = prepare_cgroup_views(b, spec, facts, hierarchies, own_view="cgroup" in way.new)
 
     enter(b, spec.linux, way, joins)
     # the caller's session keyring, and what is in it, stays outside
     b.add(C, Op.KEYRING, s1=f"_ses.{place.container_id}")
     b.add(C, Op.ROOT_ATTACH, slot=root_slot, flags=F_PIVOT if way.pivot else 0)
-    mounts(b, spec, facts, tree_slots, hierarchies)
+    mounts(b, spec, facts, tree_slots, cgroup_views)
     files_and_devices(b, spec, bound=way.visible)
     kernel_settings(b, spec, by_parent=way.visible)
     cover(b, spec, facts)
@@ -113,8 +114,11 @@ def _check(spec: RuntimeSpec, facts: HostFacts) -> None:
         raise Unsupported("linux.netDevices: moving network devices is not supported yet. Leave it out")
 
 
-def _cgroups(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> tuple[list[int], int, tuple[str, ...]]:
-    """Ops that make and limit the cgroups: (slots to join one by one, slot for CLONE_INTO_CGROUP, v1 hierarchies)."""
+def _cgroups(
+    b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place
+) -> tuple[list[int], int, tuple[tuple[str, str], ...]]:
+    """Ops that make and limit the cgroups: (slots to join one by one, slot for CLONE_INTO_CGROUP, v1 hierarchies: the
+    controllers and the container's own cgroup in each)."""
     joins: list[int] = []
     into = NO_SLOT
     hierarchies = []
@@ -131,7 +135,8 @@ def _cgroups(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> t
             into = slot
         else:
             joins.append(slot)
-            hierarchies.append(",".join(n for n, c in sorted(facts.controllers.items()) if c.mount == group.mount))
+            names = ",".join(n for n, c in sorted(facts.controllers.items()) if c.mount == group.mount)
+            hierarchies.append((names, path))
     return joins, into, tuple(hierarchies)
 
 

@@ -169,16 +169,34 @@ def _file_system(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts)
     return slot
 
 
+def prepare_cgroup_views(
+    b: Builder, spec: RuntimeSpec, facts: HostFacts, hierarchies: tuple[tuple[str, str], ...], *, own_view: bool
+) -> tuple[tuple[str, int], ...]:
+    """What a cgroup v1 mount shows: (controllers, slot) each. Without a cgroup namespace of its own (``own_view``) a fresh
+    mount would show every container of the host, so that the container's own directories are bound instead; a slot of
+    NO_SLOT is a fresh mount."""
+    if not any(m.type == "cgroup" for m in spec.mounts) or facts.pure_v2:
+        return ()
+    if own_view:
+        return tuple((names, NO_SLOT) for names, _ in hierarchies)
+    views = []
+    read_only = any("ro" in m.options for m in spec.mounts if m.type == "cgroup")
+    for names, path in hierarchies:
+        views.append((names, b.slot()))
+        b.add(P, Op.TREE_CLONE, s1=path, slot=views[-1][1], x=_ATTR_SAFE | int(read_only), z=_MS_PRIVATE)
+    return tuple(views)
+
+
 def mounts(
-    b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int], hierarchies: tuple[str, ...]
+    b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int], views: tuple[tuple[str, int], ...]
 ) -> None:
-    """The child's ops, in the document's order. ``hierarchies``: the cgroup v1 ones that the container is in."""
+    """The child's ops, in the document's order. ``views``: of the cgroup v1 hierarchies."""
     for i, m in enumerate(spec.mounts):
         if i in slots:
             is_file = m.type == "bind" and m.source_is_file
             b.add(C, Op.MOUNT_TREE, s1=m.destination, slot=slots[i], flags=F_CREATE, x=int(is_file))
         elif m.type == "cgroup" and not facts.pure_v2:
-            _cgroup_v1(b, m, hierarchies)
+            _cgroup_v1(b, m, views)
         else:
             _own_mount(b, spec, m)
 
@@ -202,10 +220,11 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
         b.add(C, Op.MOUNT_ATTR, s1=m.destination, z=propagation, flags=F_RECURSIVE if recursive else 0)
 
 
-def _cgroup_v1(b: Builder, m: MountPoint, hierarchies: tuple[str, ...]) -> None:
-    """A tmpfs with one directory per hierarchy; each shows what the container's cgroup namespace shows."""
+def _cgroup_v1(b: Builder, m: MountPoint, views: tuple[tuple[str, int], ...]) -> None:
+    """A tmpfs with one directory per hierarchy. It stays writable, as runc and crun have it: what is below is not."""
     o = parse_options(m.options, bind=False)
     flags = F_CREATE | F_NOSYMLINK
+    tmpfs_flags = (o.flags & ~1) | _ATTR_SAFE  # mount(2) has the same three bits
     b.add(
         C,
         Op.MOUNT,
@@ -213,24 +232,17 @@ def _cgroup_v1(b: Builder, m: MountPoint, hierarchies: tuple[str, ...]) -> None:
         s2="tmpfs",
         s3=b.string("mode=755"),
         n=b.string("tmpfs"),
-        x=o.flags & ~1,
+        x=tmpfs_flags,
         flags=flags,
     )
-    for name in hierarchies:
-        b.add(
-            C,
-            Op.MOUNT,
-            s1=f"{m.destination}/{name}",
-            s2="cgroup",
-            s3=b.string(name),
-            n=b.string("cgroup"),
-            x=o.flags,
-            flags=flags,
-        )
-        for alias in name.split(",") if "," in name else ():
-            b.add(C, Op.MAKE_LINK, s1=f"{m.destination}/{alias}", s2=name)
-    if o.flags & 1:
-        b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)
+    for names, slot in views:
+        target = f"{m.destination}/{names}"
+        if slot == NO_SLOT:
+            b.add(C, Op.MOUNT, s1=target, s2="cgroup", s3=b.string(names), x=o.flags, flags=flags)
+        else:
+            b.add(C, Op.MOUNT_TREE, s1=target, slot=slot, flags=flags)
+        for alias in names.split(",") if "," in names else ():
+            b.add(C, Op.MAKE_LINK, s1=f"{m.destination}/{alias}", s2=names)
 
 
 # --- devices and files -------------------------------------------------------------------------------------------

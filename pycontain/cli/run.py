@@ -179,9 +179,25 @@ def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[st
         fields["seccomp"] = options.seccomp
         fields["masked_paths"] = options.masked_paths
     image, args = _image(values.rootfs, words)
+    if image.startswith("bundle:"):
+        return _bundle(image, values, args)
     return RunRequest(
         image=image, args=args, env=_env(values, environ), labels=_labels(values), mounts=_mounts(values), **fields
     )
+
+
+def _bundle(image: str, values: argparse.Namespace, args: tuple[str, ...]) -> RunRequest:
+    """Its document says everything: no option that would say it again, or otherwise."""
+    from ..runtime.bundle import request_of_bundle
+
+    ours = {"rm", "explain", "time", "format", "timeout", "cidfile", "interactive", "attach", "help"}
+    given = [name for name, value in vars(values).items() if value and name not in ours]
+    if given or args:
+        what = f"--{given[0].replace('_', '-')}" if given else parse.quote(args[0])
+        raise InvalidArgument(
+            f"{image}: {what} contradicts a bundle, whose config.json says everything: change it there"
+        )
+    return request_of_bundle(image)
 
 
 def _image(rootfs: str | None, words: list[str]) -> tuple[str, tuple[str, ...]]:

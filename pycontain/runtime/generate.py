@@ -50,7 +50,7 @@ _DEFAULT_SHM = 64 << 20
 _SAFE = ("nosuid", "noexec", "nodev")
 
 # mknod of anything, use of these only (Docker's list)
-_DEVICE_RULES = (
+DEVICE_RULES = (
     DeviceRule(allow=False),
     DeviceRule(allow=True, type="c", access="m"),
     DeviceRule(allow=True, type="b", access="m"),
@@ -60,7 +60,7 @@ _DEVICE_RULES = (
     ),
     DeviceRule(allow=True, type="c", major=136),
 )
-_NODES = tuple(
+NODES = tuple(
     DeviceNode(path=f"/dev/{name}", type="c", major=a, minor=b)
     for name, a, b in (
         ("null", 1, 3),
@@ -232,7 +232,7 @@ def _resources(request: RunRequest, found: Resolved) -> Resources:
             weight=request.blkio_weight, throttle_read_bps_device=read_bps, throttle_write_bps_device=write_bps,
             throttle_read_iops_device=read_iops, throttle_write_iops_device=write_iops,
         ),
-        devices=() if request.privileged else (*_DEVICE_RULES, *found.device_rules),
+        devices=() if request.privileged else (*DEVICE_RULES, *found.device_rules),
     )  # fmt: skip
 
 
@@ -323,7 +323,7 @@ def generate(
             namespaces=_namespaces(request, maps),
             uid_mappings=maps[0],
             gid_mappings=maps[1],
-            devices=(*(_NODES if own_dev else ()), *found.devices),
+            devices=(*(NODES if own_dev else ()), *found.devices),
             resources=_without_default_swap(_resources(request, found), request, facts),
             sysctl=request.sysctls,
             masked_paths=MASKED_PATHS if covered else (),

@@ -23,6 +23,8 @@ from .userns import IdRanges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..host import HostFacts
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
@@ -141,49 +143,86 @@ def start(
     Raises: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable, SetupFailed.
     """
     begun = time.monotonic_ns()
+    if request.image.startswith("bundle:"):
+        running, launch = _ready_bundle(request, roots, console_size, begun, fault)
+    else:
+        running, launch = _ready(request, roots, console_size, begun, fault)
+    if into is not None:
+        into.append(running)
+    try:
+        _native.start(
+            running.plan.data, (stdin, stdout, stderr, *launch.fds), running.started,
+            deadline_ns=time.monotonic_ns() + _START_DEADLINE_NS, trace=trace, fault=fault, sync=launch.sync,
+        )  # fmt: skip
+        if launch.started is not None:
+            launch.started()
+    except _native.StartFailure as failure:
+        running.abort()
+        path = next((e[5:] for e in launch.env if e.startswith("PATH=")), None)
+        raise describe(failure, running.plan, who=running.name, program=running.args[0], env_path=path) from None
+    except BaseException:  # KeyboardInterrupt, a hook that failed
+        running.abort()
+        raise
+    return running
+
+
+class _Launch:
+    """What a start needs beside its Plan. ``fds``: the given slots after the streams."""
+
+    __slots__ = ("env", "fds", "started", "sync")
+
+    def __init__(
+        self, fds: tuple[int, int, int, int], env: tuple[str, ...], sync: Callable[[int, int, int], None] | None = None,
+        started: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.fds = fds
+        self.env = env
+        self.sync = sync
+        self.started = started
+
+
+def _ready(
+    request: RunRequest, roots: Roots, console_size: tuple[int, int], begun: int, fault: _native.Fault | None
+) -> tuple[Running, _Launch]:
     facts = probe()
     parse.check(request)
     found = look(request, data_root=roots.data_root)
     session = session_for(roots, facts)
     maps = session.ids.mappings(request)
+    container_id = os.urandom(32).hex()
     try:
         shape = _shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
         template = session.template(found.rootfs, hosts=shape.hosts)
         idmap_fd = session.ids.translation(maps)
+        if request.name is not None:
+            session.reserve_name(request.name, container_id)
     except BaseException:
         session.ids.release(request, maps)
         raise
-
-    container_id = os.urandom(32).hex()
     hostname = request.hostname or ("" if request.uts == "host" else container_id[:12])
     args = program_args(request, found)
     env = environment(request, found, hostname)
     made = shape.plan.with_id(container_id).with_process(
         ("/sbin/docker-init", "--", *args) if request.init else args, env
     )
-    if request.name is not None:
-        try:
-            session.reserve_name(request.name, container_id)
-        except BaseException:
-            session.ids.release(request, maps)
-            raise
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
-    if into is not None:
-        into.append(running)
-    try:
-        _native.start(
-            made.data, (stdin, stdout, stderr, template.mount_fd, template.top_fd, idmap_fd, session.stub_fd), running.started,
-            deadline_ns=time.monotonic_ns() + _START_DEADLINE_NS, trace=trace, fault=fault,
-        )  # fmt: skip
-    except _native.StartFailure as failure:
-        running.abort()
-        path = next((e[5:] for e in env if e.startswith("PATH=")), None)
-        raise describe(failure, made, who=running.name, program=args[0], env_path=path) from None
-    except BaseException:  # KeyboardInterrupt
-        running.abort()
-        raise
-    return running
+    return running, _Launch((template.mount_fd, template.top_fd, idmap_fd, session.stub_fd), env)
+
+
+def _ready_bundle(
+    request: RunRequest, roots: Roots, console_size: tuple[int, int], begun: int, fault: _native.Fault | None
+) -> tuple[Running, _Launch]:
+    from .bundle import after_end, after_start, open_bundle
+
+    container_id = os.urandom(32).hex()
+    bundle = open_bundle(request, roots, container_id, console_size)
+    session = session_for(roots, probe())
+    process, resources = bundle.spec.process, bundle.spec.linux.resources
+    running = Running(container_id, request, process.args, bundle.plan, session, begun, fault, resources)
+    running.after = after_end(bundle)
+    fds = (bundle.template.mount_fd, bundle.template.top_fd, bundle.idmap_fd, session.stub_fd)
+    return running, _Launch(fds, process.env, bundle.sync, lambda: after_start(bundle, running))
 
 
 class Running:
@@ -210,6 +249,7 @@ class Running:
         self._begun_ns = begun_ns
         self._fault = fault
         self._maps = maps
+        self.after: Callable[[], None] | None = None  # once, when it is gone
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
         self.paused = False
@@ -241,6 +281,9 @@ class Running:
             self._session.release_name(self.request.name)
         maps, self._maps = self._maps, _NO_MAPS
         self._session.ids.release(self.request, maps)
+        after, self.after = self.after, None
+        if after is not None:
+            after()
 
     def kill(self, signal: int = 9) -> None:
         """Sends a signal to the container's first process; nothing happens when it has ended."""

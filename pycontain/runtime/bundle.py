@@ -1,0 +1,285 @@
+"""``bundle:DIR``: an OCI bundle, whose config.json says everything. Its directory becomes the root as it is.
+
+What the document leaves to the runtime is settled here: the default devices and their rules, HOME, the compiled filter; and
+what happens beside the Plan: hooks of the runtime's namespace, the seccomp listener's way to its agent.
+Spec: opencontainers/runtime-spec config.md, config-linux.md ("Default Devices"), runtime.md ("Lifecycle").
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import InvalidArgument, SetupFailed, Unsupported, errno_name
+from ..host import probe
+from ..image.rootfs import RootFS
+from ..image.users import read_file_in_layers, resolve_user
+from ..ops import SYNC_CREATE_RUNTIME, SYNC_LISTENER
+from ..plan import plan
+from ..plan_bytes import Place
+from ..request import RunRequest
+from ..spec.document import load_bundle
+from ..spec.runtime import DeviceNode, DeviceRule, RuntimeSpec
+from .cgroup_tree import Claim, claim
+from .generate import DEVICE_RULES, NODES
+from .session import session_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..host import HostFacts
+    from ..spec.runtime import Hook, MountPoint
+    from .roots import Roots
+    from .running import Running
+    from .session import Session
+
+__all__ = ["PREFIX", "Bundle", "complete", "open_bundle", "request_of_bundle"]
+
+PREFIX = "bundle:"
+_FILE_LIMIT = 4 << 20
+
+
+def request_of_bundle(image: str) -> RunRequest:
+    """The RunRequest that stands for the bundle ``bundle:DIR``: its document has the rest.
+
+    Raises: NotFound, InvalidArgument.
+    """
+    spec = load_bundle(_directory(image))
+    return RunRequest(image=image, args=spec.process.args, terminal=spec.process.terminal)
+
+
+def _directory(image: str) -> str:
+    directory = image.removeprefix(PREFIX)
+    if not directory:
+        raise InvalidArgument("bundle:DIR: the directory is empty: name the one that holds config.json")
+    return os.path.abspath(directory)
+
+
+class Bundle:
+    """One bundle about to start: the completed document, its Plan, what was made for it."""
+
+    def __init__(self, directory: str, spec: RuntimeSpec, session: Session, container_id: str) -> None:
+        self.directory = directory
+        self.container_id = container_id
+        self.spec = spec
+        self._claim: Claim | None = None
+        linux = spec.linux
+        if linux.cgroups_path:
+            self._claim = claim(linux.resources, session.facts, linux.cgroups_path)
+        else:
+            session.ensure_cgroups(linux.resources)
+        place = Place(
+            container_id=container_id, directory=f"{session.directory}/{container_id}",
+            cgroup_parent=session.cgroup_parent,
+        )  # fmt: skip
+        try:
+            self.plan = plan(spec, session.facts, place)
+            self.idmap_fd = session.ids.translation((linux.uid_mappings, linux.gid_mappings))
+            self.template = session.template(RootFS(image=directory, lower=(spec.root.path,)), hosts=False)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Removes the cgroups that were made for its cgroupsPath. Safe to repeat."""
+        if self._claim is not None:
+            self._claim.release()
+
+    def sync(self, what: int, pid: int, fd: int) -> None:
+        """The caller's part while the child waits (ops.SYNC_*)."""
+        if what == SYNC_LISTENER:
+            self._hand_over_listener(pid, fd)
+        elif what == SYNC_CREATE_RUNTIME:
+            hooks = self.spec.hooks
+            self.run_hooks("prestart", hooks.prestart, "created", pid)
+            self.run_hooks("createRuntime", hooks.create_runtime, "created", pid)
+
+    def state(self, status: str, pid: int) -> bytes:
+        """The state of the container as JSON. Spec: runtime.md, "State"."""
+        import json
+
+        document: dict[str, object] = {"ociVersion": self.spec.oci_version, "id": self.container_id, "status": status}
+        if status != "stopped":
+            document["pid"] = pid
+        document["bundle"] = self.directory
+        document["annotations"] = dict(self.spec.annotations)
+        return json.dumps(document).encode()
+
+    def run_hooks(self, kind: str, hooks: tuple[Hook, ...], status: str, pid: int) -> None:
+        """One after the other, with the state on stdin. Raises SetupFailed for one that fails or takes too long."""
+        for i, hook in enumerate(hooks):
+            _run_hook(f"hooks.{kind}[{i}]", hook, self.state(status, pid))
+
+    def _hand_over_listener(self, pid: int, fd: int) -> None:
+        import json
+        import socket
+
+        linux = self.spec.linux
+        message: dict[str, object] = {"ociVersion": self.spec.oci_version, "fds": ["seccompFd"], "pid": pid}
+        if linux.seccomp_listener_metadata:
+            message["metadata"] = linux.seccomp_listener_metadata
+        message["state"] = json.loads(self.state("creating", pid))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+                agent.settimeout(10)
+                agent.connect(linux.seccomp_listener_path)
+                socket.send_fds(agent, [json.dumps(message).encode()], [fd])
+        except OSError as e:
+            raise SetupFailed(
+                f"linux.seccomp.listenerPath: cannot give the listener to {linux.seccomp_listener_path}: "
+                f"{e.strerror or e} ({errno_name(e.errno or 0)}). Start the agent first",
+                step="seccomp listener",
+                errno=e.errno or 0,
+            ) from None
+
+
+def _run_hook(where: str, hook: Hook, state: bytes) -> None:
+    import subprocess
+
+    env = dict(item.partition("=")[::2] for item in hook.env)
+    try:
+        done = subprocess.run(
+            list(hook.args or (hook.path,)), executable=hook.path, env=env, input=state, capture_output=True,
+            timeout=hook.timeout, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SetupFailed(
+            f"{where}: {hook.path} has not ended in {hook.timeout} s and was killed", step="hook"
+        ) from None
+    except OSError as e:
+        raise SetupFailed(
+            f"{where}: cannot run {hook.path}: {e.strerror} ({errno_name(e.errno or 0)})",
+            step="hook",
+            errno=e.errno or 0,
+        ) from None
+    if done.returncode != 0:
+        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        raise SetupFailed(
+            f"{where}: {hook.path} failed with status {done.returncode}{': ' if last else ''}{last}", step="hook"
+        )
+
+
+def open_bundle(request: RunRequest, roots: Roots, container_id: str, console_size: tuple[int, int]) -> Bundle:
+    """Reads, completes and plans the bundle that ``request`` names.
+
+    Raises: NotFound, InvalidArgument, Conflict, Unsupported, SetupFailed.
+    """
+    directory = _directory(request.image)
+    facts = probe()
+    session = session_for(roots, facts)
+    spec = complete(
+        load_bundle(directory), facts, cache_dir=f"{roots.data_root}/cache/seccomp", console_size=console_size
+    )
+    if spec.process.terminal != request.terminal:
+        raise InvalidArgument(
+            "config.json: process.terminal: the document wants a terminal, which only the command line gives: pycontain run "
+            f"{request.image}"
+        )
+    return Bundle(directory, spec, session, container_id)
+
+
+# --- what the document leaves open ---------------------------------------------------------------------------------
+
+
+def _replace(record: object, **changes: object) -> object:
+    values = {name: getattr(record, name) for name in type(record)._names}  # type: ignore[attr-defined]
+    return type(record)(**{**values, **changes})
+
+
+def complete(
+    spec: RuntimeSpec, facts: HostFacts, *, cache_dir: str, console_size: tuple[int, int] = (0, 0)
+) -> RuntimeSpec:
+    """The document with the runtime's own part. Raises InvalidArgument, Unsupported."""
+    for kind, hooks in (
+        ("createContainer", spec.hooks.create_container),
+        ("startContainer", spec.hooks.start_container),
+    ):
+        if hooks:
+            raise Unsupported(f"hooks.{kind}: hooks in the container's namespaces come with the OCI runtime command")
+    try:
+        if not stat.S_ISDIR(os.stat(spec.root.path).st_mode):
+            raise InvalidArgument(f"config.json: root.path: {spec.root.path} is not a directory")
+    except OSError as e:
+        raise InvalidArgument(
+            f"config.json: root.path: cannot use {spec.root.path}: {e.strerror} ({errno_name(e.errno or 0)})"
+        ) from None
+    filters, flags = _filter(spec, facts, cache_dir)
+    own_dev = not any(m.type == "bind" and m.destination.rstrip("/") == "/dev" for m in spec.mounts)
+    linux = _replace(
+        spec.linux, devices=_devices(spec.linux.devices) if own_dev else spec.linux.devices, seccomp=filters,
+        seccomp_flags=flags, resources=_replace(spec.linux.resources, devices=_rules(spec.linux.resources.devices)),
+    )  # fmt: skip
+    size = spec.process.console_size if spec.process.console_size != (0, 0) else console_size
+    # the kernel keeps ambient what is inheritable and permitted; the rest of the list means nothing, as in runc and crun
+    caps = spec.process.capabilities
+    caps_kept = _replace(caps, ambient=caps.ambient & caps.inheritable & caps.permitted)
+    process = _replace(spec.process, env=_environment(spec), console_size=size, capabilities=caps_kept)
+    mounts = tuple(_mount(i, m) for i, m in enumerate(spec.mounts))
+    made = _replace(spec, linux=linux, process=process, mounts=mounts)
+    assert isinstance(made, RuntimeSpec)
+    return made
+
+
+def _devices(extra: tuple[DeviceNode, ...]) -> tuple[DeviceNode, ...]:
+    named = {d.path for d in extra}
+    return (*(d for d in NODES if d.path not in named), *extra)
+
+
+def _rules(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...]:
+    """Nothing is allowed until a rule says so; the default devices always are. Spec: "Default Devices"."""
+    return (DeviceRule(allow=False), *rules, *(r for r in DEVICE_RULES if r.allow))
+
+
+def _filter(spec: RuntimeSpec, facts: HostFacts, cache_dir: str) -> tuple[bytes | None, int]:
+    source = spec.linux.seccomp_source
+    if source is None:
+        return None, 0
+    from ..seccomp.cache import profile_filter
+    from ..seccomp.profile import flag_bits, parse_docker_profile
+
+    bounding = spec.process.capabilities.bounding
+    flags = flag_bits(parse_docker_profile(source, bounding, facts.machine, facts.kernel))
+    return profile_filter(source, bounding, facts.machine, facts.kernel, cache_dir), flags
+
+
+def _environment(spec: RuntimeSpec) -> tuple[str, ...]:
+    env = spec.process.env
+    if any(item.startswith("HOME=") for item in env):
+        return env
+    passwd = read_file_in_layers((spec.root.path,), "/etc/passwd", _FILE_LIMIT) or b""
+    user = resolve_user(str(spec.process.user.uid), passwd, b"", ())
+    return (*env, f"HOME={user.home or '/'}")
+
+
+def _mount(index: int, m: MountPoint) -> MountPoint:
+    if m.type != "bind":
+        return m
+    try:
+        is_file = not stat.S_ISDIR(os.stat(m.source).st_mode)
+    except OSError as e:
+        raise InvalidArgument(
+            f"config.json: mounts[{index}].source: cannot use {m.source}: {e.strerror} ({errno_name(e.errno or 0)})"
+        ) from None
+    made = _replace(m, source_is_file=is_file)
+    assert type(made) is type(m)
+    return made
+
+
+def after_start(bundle: Bundle, running: Running) -> None:
+    """Poststart hooks: one that fails ends the container. Spec: runtime.md, "Lifecycle", 9."""
+    if bundle.spec.hooks.poststart:
+        bundle.run_hooks("poststart", bundle.spec.hooks.poststart, "running", running.pid)
+
+
+def after_end(bundle: Bundle) -> Callable[[], None]:
+    """Poststop hooks, then the cgroups. One that fails is passed over. Spec: runtime.md, "Lifecycle", 13."""
+
+    def end() -> None:
+        try:
+            bundle.run_hooks("poststop", bundle.spec.hooks.poststop, "stopped", 0)
+        except SetupFailed as error:
+            os.write(2, f"pycontain: warning: {error}\n".encode())
+        bundle.release()
+
+    return end
