@@ -77,14 +77,16 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
         flags |= F_VOLATILE
     if facts.in_user_namespace:
         flags |= F_USERXATTR
-    if linux.uid_mappings and not facts.detached_templates:
+    # inside a user namespace nothing of the host's can be translated: files keep their owners, seen through both maps
+    translated = bool(linux.uid_mappings) and not facts.in_user_namespace
+    if translated and not facts.detached_templates:
         flags |= F_CLASSIC
     layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
     if not facts.overlay_layer_plus and len(layers) > 13:
         raise Unsupported(
             f"{len(layers)} layers need overlay's lowerdir+ (Linux 6.5); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
         )
-    if linux.uid_mappings and facts.kernel < (5, 19):
+    if translated and facts.kernel < (5, 19):
         raise Unsupported(
             "a user namespace with a copy-on-write root needs overlay on id-mapped layers (Linux 5.19); this kernel is "
             f"{facts.kernel[0]}.{facts.kernel[1]}. Leave out --userns, or give the root as a bundle's directory"
@@ -92,7 +94,7 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
     slot = b.slot()
     b.add(
         P, Op.OVERLAY, s1=place.directory + "/upper", s2=place.directory + "/work", s3=b.strings(layers), n=len(layers),
-        slot=slot, slot2=IDMAP if linux.uid_mappings else NO_SLOT, flags=flags,
+        slot=slot, slot2=IDMAP if translated else NO_SLOT, flags=flags,
     )  # fmt: skip
     return slot
 

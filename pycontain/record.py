@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["factory", "record"]
+__all__ = ["factory", "record", "replaced"]
+
+
+def replaced(value: T, **changes: Any) -> T:
+    """A copy of a record with some fields changed: dataclasses.replace without its import."""
+    kind: Any = type(value)
+    made: T = kind(**{**{name: getattr(value, name) for name in kind._names}, **changes})
+    return made
 
 
 class _Factory:

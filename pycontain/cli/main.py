@@ -22,18 +22,30 @@ _SIGINT, _SIGPIPE = 2, 13
 COMMANDS = {
     "run": ("run", "run a program in a new container"),
     "import": ("import_", "make an image of a tar of a root file system"),
+    "unshare": ("unshare", "run a program where an ordinary user may start containers"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "version": ("version", "print the version"),
     "help": ("", "print the help of a command"),
 }
+
+# what only root can do, be it of a user namespace of its own
+_AS_ROOT = frozenset(("run", "import", "unshare"))
 
 TOP = Command(
     "pycontain",
     "[--data-root DIR] [--run-root DIR] COMMAND [ARGUMENT...]",
     "A container engine. `pycontain help COMMAND` has the options of a command.",
     (
-        Option("--data-root", "DIR", "images and layers ($PYCONTAIN_DATA_ROOT, or /var/lib/pycontain)"),
-        Option("--run-root", "DIR", "what does not outlive a boot ($PYCONTAIN_RUN_ROOT, or /run/pycontain)"),
+        Option(
+            "--data-root",
+            "DIR",
+            "images and layers (/var/lib/pycontain; as a user ~/.local/share/pycontain)",
+        ),
+        Option(
+            "--run-root",
+            "DIR",
+            "what does not outlive a boot (/run/pycontain; as a user $XDG_RUNTIME_DIR/pycontain)",
+        ),
         Option("-h --help", "", "print this"),
         Option("-v --version", "", "print the version"),
     ),
@@ -59,6 +71,10 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS or not COMMANDS[name][0]:
         hint = parse.nearest(name, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
         raise InvalidArgument(f"unknown command {parse.quote(name)}{hint}")
+    if name in _AS_ROOT and os.geteuid() != 0 and not {"--help", "-h", "--explain"} & set(rest):
+        from .. import rootless
+
+        rootless.enter()  # does not return: begins again as root of a user namespace
     from ..runtime.roots import Roots, default_roots
 
     usual = default_roots()

@@ -21,7 +21,7 @@ import stat
 from ..errors import Unsupported, errno_name
 from .rootfs import DEFAULT_CONFIG, RootFS
 
-__all__ = ["host_root"]
+__all__ = ["host_root", "host_shown"]
 
 _SOFTWARE = frozenset(("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu"))
 _NEEDED = ("usr", "etc", "bin", "sbin", "lib", "lib64")
@@ -62,6 +62,20 @@ _BELOW_ETC: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 _VAR_LIB = frozenset(_VAR_LIB_NAMES.split())
 _ETC = frozenset(_ETC_NAMES.split())
+
+
+def host_shown() -> RootFS:
+    """As :func:`host_root` for an ordinary user, in a user namespace: other mounts lie below ``/``, so the kernel takes
+    it for no layer (it would show what they cover). The directories of software are bound in, read-only; what is in them
+    is protected by its owner and mode, for root inside is only this user outside."""
+    shown, links = [], []
+    for name in sorted(os.listdir("/")):
+        path = f"/{name}"
+        if os.path.islink(path):
+            links.append((name, os.readlink(path)))
+        elif name in _SOFTWARE - {"var"} and os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK):
+            shown.append(path)
+    return RootFS(image="host", lower=(), config=DEFAULT_CONFIG, shown=tuple(shown), links=tuple(links))
 
 
 def host_root(*, data_root: str) -> RootFS:

@@ -17,16 +17,16 @@ __all__ = ["resolve"]
 _HEX = frozenset("0123456789abcdef")
 
 
-def resolve(image: str, *, data_root: str) -> RootFS:
+def resolve(image: str, *, data_root: str, in_user_namespace: bool = False) -> RootFS:
     """The root filesystem of ``host``, ``/dir``, ``./dir``, ``../dir``, ``oci:DIR[:REF]``, a name or an image id.
 
     Layers of an OCI layout that are not unpacked yet are unpacked here. ``data_root`` is an absolute path.
     Raises: ImageNotFound, InvalidArgument, Unsupported.
     """
     if image == "host":
-        from .host_root import host_root
+        from .host_root import host_root, host_shown
 
-        return host_root(data_root=data_root)
+        return host_shown() if in_user_namespace else host_root(data_root=data_root)
     if image.startswith(("/", "./", "../")) or image in (".", ".."):
         return _directory(image)
     if image.startswith("oci:"):

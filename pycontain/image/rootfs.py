@@ -32,6 +32,8 @@ DEFAULT_CONFIG = ImageConfig(env=("PATH=" + DEFAULT_PATH,), cmd=("/bin/sh",), wo
 class RootFS:
     """``lower`` are absolute directories, topmost first, ready to be overlay lower directories.
 
+    ``shown``: directories of this machine that are bound in, read-only, and ``links``, (name, target) in the root: how the
+    image ``host`` is made where the kernel takes no layer of ``/`` (in a user namespace); ``lower`` is empty then.
     ``hidden_dirs`` and ``hidden_files`` are absolute paths inside that must appear as an empty directory (with the mode
     given) and as absent: only the built-in image ``host`` has any.
     """
@@ -41,4 +43,11 @@ class RootFS:
     config: ImageConfig = ImageConfig()
     hidden_dirs: tuple[tuple[str, int], ...] = ()
     hidden_files: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     image_id: str = ""  # "sha256:..." of the configuration; "" for a directory and for host
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where its files can be read before it starts: its layers, or this machine itself."""
+        return self.lower or ("/",)

@@ -17,6 +17,7 @@ from ..image.users import read_file_in_layers, resolve_user
 from ..ops import SYNC_CREATE_RUNTIME, SYNC_LISTENER
 from ..plan import plan
 from ..plan_bytes import Place
+from ..record import replaced
 from ..request import RunRequest
 from ..spec.document import load_bundle
 from ..spec.runtime import DeviceNode, DeviceRule, RuntimeSpec
@@ -182,11 +183,6 @@ def open_bundle(request: RunRequest, roots: Roots, container_id: str, console_si
 # --- what the document leaves open ---------------------------------------------------------------------------------
 
 
-def _replace(record: object, **changes: object) -> object:
-    values = {name: getattr(record, name) for name in type(record)._names}  # type: ignore[attr-defined]
-    return type(record)(**{**values, **changes})
-
-
 def complete(
     spec: RuntimeSpec, facts: HostFacts, *, cache_dir: str, console_size: tuple[int, int] = (0, 0)
 ) -> RuntimeSpec:
@@ -206,19 +202,17 @@ def complete(
         ) from None
     filters, flags = _filter(spec, facts, cache_dir)
     own_dev = not any(m.type == "bind" and m.destination.rstrip("/") == "/dev" for m in spec.mounts)
-    linux = _replace(
+    linux = replaced(
         spec.linux, devices=_devices(spec.linux.devices) if own_dev else spec.linux.devices, seccomp=filters,
-        seccomp_flags=flags, resources=_replace(spec.linux.resources, devices=_rules(spec.linux.resources.devices)),
+        seccomp_flags=flags, resources=replaced(spec.linux.resources, devices=_rules(spec.linux.resources.devices)),
     )  # fmt: skip
     size = spec.process.console_size if spec.process.console_size != (0, 0) else console_size
     # the kernel keeps ambient what is inheritable and permitted; the rest of the list means nothing, as in runc and crun
     caps = spec.process.capabilities
-    caps_kept = _replace(caps, ambient=caps.ambient & caps.inheritable & caps.permitted)
-    process = _replace(spec.process, env=_environment(spec), console_size=size, capabilities=caps_kept)
+    caps_kept = replaced(caps, ambient=caps.ambient & caps.inheritable & caps.permitted)
+    process = replaced(spec.process, env=_environment(spec), console_size=size, capabilities=caps_kept)
     mounts = tuple(_mount(i, m) for i, m in enumerate(spec.mounts))
-    made = _replace(spec, linux=linux, process=process, mounts=mounts)
-    assert isinstance(made, RuntimeSpec)
-    return made
+    return replaced(spec, linux=linux, process=process, mounts=mounts)
 
 
 def _devices(extra: tuple[DeviceNode, ...]) -> tuple[DeviceNode, ...]:
@@ -261,9 +255,7 @@ def _mount(index: int, m: MountPoint) -> MountPoint:
         raise InvalidArgument(
             f"config.json: mounts[{index}].source: cannot use {m.source}: {e.strerror} ({errno_name(e.errno or 0)})"
         ) from None
-    made = _replace(m, source_is_file=is_file)
-    assert type(made) is type(m)
-    return made
+    return replaced(m, source_is_file=is_file)
 
 
 def after_start(bundle: Bundle, running: Running) -> None:

@@ -9,6 +9,7 @@ from .. import capabilities
 from ..errors import InvalidArgument, Unsupported
 from ..image.rootfs import DEFAULT_PATH
 from ..mount_options import ATTRIBUTE_WORDS
+from ..record import replaced
 from ..spec.runtime import (
     CPU,
     BlockIO,
@@ -121,9 +122,14 @@ def _namespaces(request: RunRequest, maps: Mappings) -> tuple[Namespace, ...]:
     return tuple(Namespace(type=k) for k in kinds)
 
 
+def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
+    """/dev is a tmpfs with nodes of its own, rather than part of the root's topmost layer."""
+    return request.read_only or request.privileged or facts.in_user_namespace
+
+
 def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:
     mounts = [MountPoint(destination="/proc", type="proc", options=_SAFE)]
-    if request.read_only or request.privileged:
+    if _own_dev(request, facts):
         # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
         mounts.append(
             MountPoint(destination="/dev", type="tmpfs", options=("nosuid", "strictatime", "mode=755", "size=65536k"))
@@ -154,13 +160,15 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
     return mounts
 
 
-def _user_mount(m: Mount, bind: tuple[str, bool] | None, *, mapped: bool) -> MountPoint:
+def _user_mount(m: Mount, bind: tuple[str, bool] | None, facts: HostFacts, *, mapped: bool) -> MountPoint:
     if bind is not None:
         words = m.options or ("rbind", "rprivate")
         if "bind" not in words:  # what is said of a tree holds for all of it, as -v and --mount of Docker have it
             words = tuple(f"r{w}" if w in ATTRIBUTE_WORDS else w for w in words)
         options = (*words, *((("ro" if "bind" in words else "rro"),) if m.read_only else ()))
-        if mapped and "noidmap" not in words:  # its files have the owners inside that they have outside
+        if (
+            mapped and not facts.in_user_namespace and "noidmap" not in words
+        ):  # its files have the owners inside that they have outside
             options = (*options, "idmap" if "bind" in words else "ridmap")
         return MountPoint(destination=m.target, type="bind", source=bind[0], options=options, source_is_file=bind[1])
     given = {o.partition("=")[0] for o in m.options}
@@ -178,9 +186,13 @@ def _user_mount(m: Mount, bind: tuple[str, bool] | None, *, mapped: bool) -> Mou
 def _mounts(
     request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, *, mapped: bool
 ) -> tuple[MountPoint, ...]:
-    mounts = _kernel_mounts(request, facts, mapped=mapped)
+    shown = [
+        MountPoint(destination=path, type="bind", source=path, options=("rbind", "rprivate", "rro"))
+        for path in found.rootfs.shown
+    ]
+    mounts = [*shown, *_kernel_mounts(request, facts, mapped=mapped)]
     binds = iter(found.binds)
-    own = [_user_mount(m, next(binds) if m.type == "bind" else None, mapped=mapped) for m in request.mounts]
+    own = [_user_mount(m, next(binds) if m.type == "bind" else None, facts, mapped=mapped) for m in request.mounts]
     taken = {m.destination for m in own}
     mounts = [m for m in mounts if m.destination not in taken]  # `--tmpfs /dev/shm:size=1g` replaces the default
     own.sort(key=lambda m: m.destination.count("/"))  # stable: a mount below another comes after it
@@ -236,16 +248,13 @@ def _resources(request: RunRequest, found: Resolved) -> Resources:
     )  # fmt: skip
 
 
-def _without_default_swap(r: Resources, request: RunRequest, facts: HostFacts) -> Resources:
-    """Swap that nobody asked about is left alone where the kernel does not account it."""
+def _as_far_as_possible(r: Resources, request: RunRequest, facts: HostFacts) -> Resources:
+    """Without what nobody asked for and this host cannot do: swap that is not accounted; our own device rules in a user
+    namespace, which has no device nodes but those that are bound into it."""
+    if facts.in_user_namespace:
+        r = replaced(r, devices=())
     if request.memory_swap_bytes is None and not facts.swap_accounting:
-        return Resources(
-            memory=Memory(limit=r.memory.limit, reservation=r.memory.reservation),
-            cpu=r.cpu,
-            pids_limit=r.pids_limit,
-            block_io=r.block_io,
-            devices=r.devices,
-        )
+        r = replaced(r, memory=replaced(r.memory, swap=None))
     return r
 
 
@@ -269,6 +278,11 @@ _LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 def _files(request: RunRequest, found: Resolved, hostname: str) -> tuple[tuple[str, bytes, int], ...]:
     files = dict(found.host_files)
+    if found.rootfs.shown and (request.add_host or request.hostname is not None):
+        raise Unsupported(
+            "cannot write the container's /etc/hosts and /etc/hostname: for an ordinary user the image host has this machine's own "
+            "/etc, read-only. Leave out --hostname and --add-host, or use another image"
+        )
     if request.hostname is not None:
         files["/etc/hostname"] = request.hostname.encode() + b"\n"
     if request.add_host or (request.hostname is not None and request.network != "host"):
@@ -300,7 +314,7 @@ def generate(
     caps = _capabilities(request, facts, found.uid, mapped=mapped)
     filters, flags = _seccomp(request, found, caps, facts, cache_dir)
     covered = request.masked_paths and not request.privileged
-    own_dev = request.read_only or request.privileged
+    own_dev = _own_dev(request, facts)
     return RuntimeSpec(
         hostname=hostname,
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
@@ -324,7 +338,7 @@ def generate(
             uid_mappings=maps[0],
             gid_mappings=maps[1],
             devices=(*(NODES if own_dev else ()), *found.devices),
-            resources=_without_default_swap(_resources(request, found), request, facts),
+            resources=_as_far_as_possible(_resources(request, found), request, facts),
             sysctl=request.sysctls,
             masked_paths=MASKED_PATHS if covered else (),
             readonly_paths=READONLY_PATHS if covered else (),

@@ -10,6 +10,7 @@ import os
 import stat
 
 from ..errors import InvalidArgument, errno_name
+from ..host import probe
 from ..image.resolve import resolve
 from ..image.rootfs import RootFS
 from ..image.users import read_file_in_layers, resolve_user
@@ -52,7 +53,7 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
         raise InvalidArgument(
             f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit"
         )
-    rootfs = resolve(request.image, data_root=data_root)
+    rootfs = resolve(request.image, data_root=data_root, in_user_namespace=probe().in_user_namespace)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)
     return Resolved(
@@ -80,10 +81,10 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
 
 def _user(request: RunRequest, rootfs: RootFS) -> ResolvedUser:
     spec = request.user if request.user is not None else rootfs.config.user
-    passwd = read_file_in_layers(rootfs.lower, "/etc/passwd", _FILE_LIMIT) or b""
+    passwd = read_file_in_layers(rootfs.files, "/etc/passwd", _FILE_LIMIT) or b""
     named = any(not part.isdigit() for part in spec.split(":") if part) or request.group_add
     # the supplementary groups of a numeric uid come from its name's entries, so the file is read for these too
-    group = read_file_in_layers(rootfs.lower, "/etc/group", _FILE_LIMIT) or b"" if named or not spec or passwd else b""
+    group = read_file_in_layers(rootfs.files, "/etc/group", _FILE_LIMIT) or b"" if named or not spec or passwd else b""
     return resolve_user(spec, passwd, group, request.group_add)
 
 
@@ -224,7 +225,7 @@ def _profile(seccomp: str | None) -> bytes | None:
 
 def _host_files(request: RunRequest, rootfs: RootFS) -> tuple[tuple[str, bytes], ...]:
     """With the host's network: the host's own resolver files, as copies. The image "host" has them already."""
-    if request.network != "host" or rootfs.lower == ("/",):
+    if request.network != "host" or rootfs.files == ("/",):
         return ()
     found = []
     for path in ("/etc/hosts", "/etc/resolv.conf"):

@@ -154,6 +154,12 @@ class Session:
             ) from None
 
     @property
+    def _fallback_dir(self) -> str:
+        """Where templates lie that cannot be detached. In a user namespace the marks of overlay are user.* attributes,
+        which a tmpfs had none of before 6.6: then beside the layers, on a disk."""
+        return f"{self.directory}/templates" if self.facts.in_user_namespace else self._template_dir
+
+    @property
     def _template_dir(self) -> str:
         return f"{self.roots.run_root}/templates-{self.owner}"
 
@@ -375,8 +381,8 @@ class Session:
 
     def template(self, rootfs: RootFS, *, hosts: bool) -> templates.Template:
         """The template for this image, built at its first use."""
-        lower = rootfs.lower[0] if rootfs.hidden_dirs or rootfs.hidden_files else rootfs.lower[-1]
-        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, hosts)
+        lower = rootfs.files[0] if rootfs.hidden_dirs or rootfs.hidden_files else rootfs.files[-1]
+        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, rootfs.links, hosts)
         found = self._templates.get(key)
         if found is not None:
             return found
@@ -389,7 +395,8 @@ class Session:
             self._templates.pop(next(iter(self._templates)))
         made = self._templates[key] = templates.build(
             self.facts, lower=lower, hidden_dirs=rootfs.hidden_dirs, hidden_files=rootfs.hidden_files, hosts=hosts,
-            fallback_dir=f"{self._template_dir}/{os.urandom(6).hex()}",
+            links=rootfs.links,
+            fallback_dir=f"{self._fallback_dir}/{os.urandom(6).hex()}",
         )  # fmt: skip
         return made
 

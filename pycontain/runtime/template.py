@@ -16,6 +16,7 @@ import stat
 
 from .. import _native
 from ..errors import SetupFailed, Unsupported, errno_name
+from ..host import probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,21 @@ class Template:
 
 
 def _opaque(fd: int) -> None:
-    os.setxattr(fd, "trusted.overlay.opaque", b"y")
+    """Nothing below this directory shows through. Inside a user namespace overlay takes its marks from ``user.*``."""
+    os.setxattr(fd, "user.overlay.opaque" if _in_user_namespace() else "trusted.overlay.opaque", b"y")
+
+
+def _in_user_namespace() -> bool:
+    return probe().in_user_namespace
+
+
+def _own(fd: int, like: os.stat_result) -> None:
+    """The owner that ``like`` has; in a user namespace, where root outside has no number, our own stays."""
+    try:
+        os.fchown(fd, like.st_uid, like.st_gid)
+    except OSError:
+        if not _in_user_namespace():
+            raise
 
 
 def _mkdir(parent: int, name: str, mode: int) -> int:
@@ -72,7 +87,8 @@ def _dev(top: int) -> None:
     dev = _mkdir(top, "dev", 0o755)
     try:
         _opaque(dev)
-        for name, major, minor in _NODES:
+        # no user namespace may make device nodes: containers then have a /dev of their own with the host's bound into it
+        for name, major, minor in () if _in_user_namespace() else _NODES:
             os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
             os.chmod(name, 0o666, dir_fd=dev)
         for name, target in _LINKS:
@@ -95,7 +111,7 @@ def _parent(top: int, path: str, lower: str) -> tuple[int, str]:
         except FileNotFoundError:
             like = os.stat(lower + done, follow_symlinks=False)
             below = _mkdir(at, part, stat.S_IMODE(like.st_mode))
-            os.fchown(below, like.st_uid, like.st_gid)
+            _own(below, like)
         finally:
             os.close(at)
         at = below
@@ -137,22 +153,40 @@ def _etc_hosts(top: int) -> None:
         os.close(etc)
 
 
+_SKELETON = (("home", 0o755), ("root", 0o700), ("run", 0o755), ("tmp", 0o1777), ("var", 0o755))
+
+
+def _skeleton(top: int, links: tuple[tuple[str, str], ...]) -> None:
+    """What a root has beside its software, for a root that has no layer of its own."""
+    for name, target in links:
+        os.symlink(target, name, dir_fd=top)
+    for name, mode in _SKELETON:
+        fd = _mkdir(top, name, mode)
+        if name == "var":
+            os.close(_mkdir(fd, "tmp", 0o1777))
+        os.close(fd)
+
+
 def _fill(
-    root: int, hidden_dirs: tuple[tuple[str, int], ...], hidden_files: tuple[str, ...], lower: str, hosts: bool
-) -> int:
-    os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=root)
-    os.chmod("null", 0o666, dir_fd=root)
+    root: int, hidden_dirs: tuple[tuple[str, int], ...], hidden_files: tuple[str, ...], lower: str, hosts: bool,
+    links: tuple[tuple[str, str], ...],
+) -> int:  # fmt: skip
+    if not _in_user_namespace():
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=root)
+        os.chmod("null", 0o666, dir_fd=root)
     os.close(_mkdir(root, "empty", 0o555))
     top = _mkdir(root, "top", 0o755)
     like = os.stat(lower)
     os.fchmod(top, stat.S_IMODE(like.st_mode))  # a merged directory shows its topmost layer's owner and mode
-    os.fchown(top, like.st_uid, like.st_gid)
+    _own(top, like)
     _dev(top)
     for name in ("proc", "sys"):
         fd = _mkdir(top, name, 0o555)
         _opaque(fd)
         os.close(fd)
     _hide(top, hidden_dirs, hidden_files, lower)
+    if links:
+        _skeleton(top, links)
     if hosts:
         _etc_hosts(top)
     return top
@@ -165,6 +199,7 @@ def build(
     hidden_dirs: tuple[tuple[str, int], ...],
     hidden_files: tuple[str, ...],
     hosts: bool,
+    links: tuple[tuple[str, str], ...],
     fallback_dir: str,
 ) -> Template:
     """Builds a template for images on ``lower``. ``fallback_dir``: where it goes on kernels that take no detached mount
@@ -187,7 +222,7 @@ def build(
                     f"the image 'host' needs a run root on another file system than / (before Linux 6.15): {fallback_dir} is on the same. "
                     "Mount a tmpfs there, or give --run-root"
                 )
-        top = _fill(root, hidden_dirs, hidden_files, lower, hosts)
+        top = _fill(root, hidden_dirs, hidden_files, lower, hosts, links)
         if facts.detached_templates:
             _native.superblock_readonly(root)
     except OSError as e:

@@ -92,14 +92,19 @@ static int new_mount(const char *type, const char *mode, const char *size)
 	return sys_fsmount(fs, FSMOUNT_CLOEXEC, attr);
 }
 
-static int mount_below(int root, const char *name, const char *type)
+/* A fresh one, or, where these process numbers and this network are not ours (an ordinary user's user namespace), a copy
+ * of the one that is in sight. */
+static int mount_below(int root, const char *name, const char *type, const char *in_sight)
 {
 	int err = sys_mkdirat(root, name, 0555);
 
 	if (err < 0)
 		return err;
-	scoped_fd int mount = new_mount(type, NULL, NULL);
-	return mount < 0 ? mount : sys_move_mount(mount, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
+	scoped_fd int fresh = new_mount(type, NULL, NULL);
+	scoped_fd int copy = fresh != -EPERM ? -EPERM : sys_open_tree(AT_FDCWD, in_sight, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (fresh < 0 && copy < 0)
+		return fresh == -EPERM ? copy : fresh;
+	return sys_move_mount(fresh >= 0 ? fresh : copy, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 /* One empty tmpfs, read-only in its superblock; with `visible`, and only then, a procfs and a sysfs in it. */
@@ -112,10 +117,12 @@ static int build_lean_namespace(bool visible)
 	scoped_fd int root = new_mount("tmpfs", "0555", "4k");
 	if (root < 0)
 		return root;
+	/* while the old root's procfs is still in sight, which the kernel asks for inside a user namespace; a detached tree
+	 * takes mounts only from 6.15 on, so it is attached first (paths still begin at the old root) */
 	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0)
 		return err;
-	/* while the old root's procfs is still in sight, which the kernel asks for inside a user namespace */
-	if (visible && ((err = mount_below(root, "proc", "proc")) < 0 || (err = mount_below(root, "sys", "sysfs")) < 0))
+	if (visible && ((err = mount_below(root, "proc", "proc", "/proc")) < 0 ||
+			(err = mount_below(root, "sys", "sysfs", "/sys")) < 0))
 		return err;
 	if ((err = pc_superblock_readonly(root)) < 0 || (err = sys_fchdir(root)) < 0 ||
 	    (err = sys_pivot_root(".", ".")) < 0 || (err = sys_umount2(".", 2 /* MNT_DETACH */)) < 0)

@@ -74,7 +74,7 @@ def test_strings_lists_and_blobs_come_back() -> None:
 def test_slots_are_named_by_what_fills_them() -> None:
     decoded = decode(plan(default_spec(), HOSTS["v2-6.1"], PLACE).data)
     assert decoded.slots[:8] == ("stdin", "stdout", "stderr", "template", "top", "idmap", "stub", "root")
-    assert decoded.slots[8] == "tree /srv/data"
+    assert "tree /srv/data" in decoded.slots
     assert decoded.slots[decoded.cgroup_slot].startswith("cgroup /sys/fs/cgroup/pycontain/")
 
 

@@ -16,6 +16,7 @@ LAYERS = (
     ("ops", "capabilities", "mount_options", "request", "spec.runtime", "streams", "_native"),
     ("parse", "mounts", "security_options", "idmap", "consistency", "hierarchies"),
     ("host",),
+    ("rootless",),
     ("limits", "seccomp"),
     ("plan_bytes", "plan_namespaces", "plan_mounts", "plan_process", "plan", "image", "spec"),
     ("disassemble",),

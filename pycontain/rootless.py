@@ -1,0 +1,173 @@
+"""Running as an ordinary user: the process moves into a user namespace of its own, as its root, and begins again there.
+
+Root of that namespace is the user outside; ids from 1 on are the subordinate ids that /etc/subuid and /etc/subgid give him,
+written by newuidmap and newgidmap. In there everything else works as for root, as far as the kernel lets a user namespace:
+no device nodes, no id-mapped mounts of the host's file systems, overlay with its marks in ``user.*``.
+Kernel: user_namespaces(7); newuidmap(1), subuid(5).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import Unsupported, errno_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+__all__ = ["MARK", "enter", "is_inside", "needed"]
+
+MARK = "_PYCONTAIN_ROOTLESS"  # "UID:GID" of the user outside
+_NEWUSER_NEWNS = 0x10000000 | 0x00020000
+_CAP_SYS_ADMIN = 21
+
+
+def is_inside() -> bool:
+    """Whether this process has begun again in a user namespace of its own."""
+    return MARK in os.environ and os.geteuid() == 0
+
+
+def needed() -> bool:
+    """Whether containers can only be started from a user namespace: we are nobody's root yet."""
+    return os.geteuid() != 0
+
+
+def enter() -> NoReturn:
+    """Moves this process into a user namespace and executes its own command line again there.
+
+    Only for a process of one thread. Raises Unsupported, naming what this host or this user lacks.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    ranges = _subordinate("/etc/subuid", uid), _subordinate("/etc/subgid", uid)
+    helpers = _program("newuidmap"), _program("newgidmap")
+    _unshare_with_maps(uid, gid, ranges, helpers)
+    os.environ[MARK] = f"{uid}:{gid}"
+    words = [sys.executable, *sys.orig_argv[1:]]
+    sys.stdout.flush()
+    os.execv(sys.executable, words)
+
+
+def _names(uid: int) -> tuple[str, ...]:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name, str(uid)
+    except KeyError:
+        return (str(uid),)
+
+
+def _subordinate(path: str, uid: int) -> tuple[tuple[int, int], ...]:
+    """(start, count) of every range of this user."""
+    names = _names(uid)
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                name, _, numbers = line.strip().partition(":")
+                start, _, count = numbers.partition(":")
+                if name in names and start.isdigit() and count.isdigit() and int(count) > 0:
+                    found.append((int(start), int(count)))
+    except OSError:
+        pass
+    if not found:
+        raise Unsupported(
+            f"cannot run as the ordinary user {names[0]}: {path} gives it no subordinate ids. As root: "
+            f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {names[0]}; or run pycontain as root"
+        )
+    return tuple(found)
+
+
+def _program(name: str) -> str:
+    for directory in ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"):
+        path = f"{directory}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    raise Unsupported(
+        f"cannot run as an ordinary user: {name} is not installed. Install uidmap (shadow-utils), or run as root"
+    )
+
+
+def _unshare_with_maps(
+    uid: int, gid: int, ranges: tuple[tuple[tuple[int, int], ...], ...], helpers: tuple[str, str]
+) -> None:
+    """newuidmap must be run from outside, by a child that has stayed there."""
+    from . import _native
+
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        os._exit(_write_maps(go_read, parent, (uid, gid), ranges, helpers))
+    os.close(go_read)
+    try:
+        _native.unshare(_NEWUSER_NEWNS)
+        os.write(go_write, b"x")
+    except OSError as e:
+        raise _refused(e.errno or 0) from None
+    finally:
+        os.close(go_write)
+        _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise Unsupported(
+            "cannot map the subordinate user ids: newuidmap or newgidmap failed (its words are above). Both must be setuid root "
+            "or have their capability, and the ranges in /etc/subuid and /etc/subgid must not overlap"
+        )
+
+
+def _write_maps(
+    go: int,
+    parent: int,
+    own: tuple[int, int],
+    ranges: tuple[tuple[tuple[int, int], ...], ...],
+    helpers: tuple[str, str],
+) -> int:
+    """In the child, which never returns to the caller's code: an exit status."""
+    try:
+        if os.read(go, 1) != b"x":
+            return 1
+        for outside, subordinate, helper in zip(own, ranges, helpers, strict=True):
+            words = [helper, str(parent), "0", str(outside), "1"]
+            inside = 1
+            for start, count in subordinate:
+                words += [str(inside), str(start), str(count)]
+                inside += count
+            if os.spawnv(os.P_WAIT, helper, words) != 0:
+                return 1
+    except OSError:
+        return 1
+    return 0
+
+
+def _knob(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def obstacle() -> str:
+    """Why this host lets an ordinary user make no user namespace; "" when nothing says so."""
+    if _knob("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            "AppArmor forbids it to programs without a profile (kernel.apparmor_restrict_unprivileged_userns=1). Set it to 0, or "
+            "give this Python a profile with the rule `userns,`"
+        )
+    if _knob("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return "kernel.unprivileged_userns_clone is 0. Set it to 1"
+    if _knob("/proc/sys/user/max_user_namespaces") == "0":
+        return "user.max_user_namespaces is 0. Raise it"
+    return ""
+
+
+def _refused(number: int) -> Unsupported:
+    why = obstacle() or {
+        28: "too many of them already (user.max_user_namespaces). Raise it",
+        22: "this process has more than one thread, or this kernel has no user namespaces. Run pycontain as a program of its own",
+    }.get(number, "the host, or the container that this runs in, forbids it. `pycontain doctor` shows what is missing")
+    return Unsupported(
+        f"cannot make a user namespace as an ordinary user ({errno_name(number)}): {why}; or run as root"
+    )
