@@ -96,11 +96,13 @@ def change(document: dict[str, Any], path: str, value: Any) -> None:
 
 @dataclass
 class Bundle:
-    """A directory with config.json and rootfs. ``words``: what @name@ stands for in the document."""
+    """A directory with config.json and rootfs. ``words``: what @name@ stands for in the document. ``before``: shell
+    commands to run before the runtime, in its mount namespace."""
 
     directory: Path
     document: dict[str, Any]
     words: dict[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
     cleanup: ExitStack = field(default_factory=ExitStack)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .comparison import Comparison
+from .known import VERSIONS
 from .runtimes import OURS, Crun, Pycontain, Runc, Runtime
 
 
@@ -35,6 +36,15 @@ def probe(bundle_directory: Path) -> Path:
     return made
 
 
+def _other_versions() -> list[str]:
+    """One line for each peer that is not the version whose differences are recorded."""
+    said = {
+        n: subprocess.run([n, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
+        for n in VERSIONS
+    }
+    return [f"this is {said[n]}; what is known is of {n} {v}" for n, v in VERSIONS.items() if v not in said[n]]
+
+
 @pytest.fixture(scope="session")
 def oci(bundle_directory: Path, probe: Path, busybox_root: str) -> Comparison:
     """The comparison over all runtimes; what each makes of a case is kept, because two tests ask for it."""
@@ -47,4 +57,4 @@ def oci(bundle_directory: Path, probe: Path, busybox_root: str) -> Comparison:
     state = bundle_directory / "state"
     state.mkdir(mode=0o700)
     runtimes = {kind.name: kind(state) for kind in kinds}
-    return Comparison(bundle_directory, probe, str(busybox), runtimes)
+    return Comparison(bundle_directory, probe, str(busybox), runtimes, _other_versions())

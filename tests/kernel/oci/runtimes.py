@@ -70,6 +70,13 @@ def hierarchies() -> dict[str, str]:
     return found
 
 
+def _removed(cgroup: str) -> bool:
+    """EBUSY until the last process of it is reaped."""
+    with suppress(OSError):
+        os.rmdir(cgroup)
+    return not os.path.exists(cgroup)
+
+
 class _Streams:
     """The three streams of a run: pipes, or one pseudo terminal. The terminal has the
     size that the document wants for the container's: runc copies it there, sooner or later than our look."""
@@ -141,6 +148,16 @@ class Runtime:
     def command(self, bundle: Bundle) -> list[str]:
         raise NotImplementedError
 
+    def before(self) -> list[str]:
+        """Shell commands that this runtime needs to be run first, in a mount namespace of its own."""
+        return []
+
+    def _launched(self, bundle: Bundle) -> list[str]:
+        """In a mount namespace of its own: what a document without one mounts is not left on the host."""
+        first = [*self.before(), *bundle.before]
+        shell = ["sh", "-c", " && ".join([*first, 'exec "$@"']), "sh"] if first else []
+        return ["unshare", "-m", *shell, *self.command(bundle)]
+
     def forget(self, bundle: Bundle) -> None:
         """Removes what a failed run may have left."""
 
@@ -148,18 +165,17 @@ class Runtime:
         self,
         bundle: Bundle,
         look: Callable[[int, int], dict[str, str]] = lambda pid, runtime: {},
-        surroundings: Callable[[], None] | None = None,
-        pass_fds: tuple[int, ...] = (),
+        surroundings: Callable[[], object] | None = None,
     ) -> Finished:
         """One run from the start to its end. ``look``: asked while the probe waits, with its pid and the runtime's.
         ``surroundings``: called in the forked child before the runtime is executed."""
         with ExitStack() as cleanup:
             streams = _Streams(bundle.terminal, bundle.console_size, cleanup)
             stdin, stdout, stderr = streams.theirs
-            command = self.command(bundle)
+            command = self._launched(bundle)
             process = subprocess.Popen(
                 command, stdin=stdin, stdout=stdout, stderr=stderr, cwd=bundle.directory, start_new_session=True,
-                preexec_fn=surroundings, pass_fds=pass_fds,
+                preexec_fn=surroundings,
             )  # fmt: skip
             cleanup.callback(self._end, process, bundle)
             streams.started()
@@ -168,8 +184,6 @@ class Runtime:
             streams.go_on()
             assert streams.read(lambda out: False), f"{command}: did not end in {DEADLINE_S} s"
             code = process.wait(DEADLINE_S)
-            left = [path for path in self._cgroups(bundle) if not poll_until(lambda p=path: not os.path.exists(p))]  # type: ignore[misc]
-            assert not left, f"{self.name} left {left}"
             return Finished(code, streams.stdout, streams.stderr.decode(errors="replace"), outside)
 
     def _end(self, process: subprocess.Popen[bytes], bundle: Bundle) -> None:
@@ -180,13 +194,12 @@ class Runtime:
                     os.kill(pid, signal.SIGKILL)
             process.wait(DEADLINE_S)
         self.forget(bundle)
-        for path in self._cgroups(bundle):
-            with suppress(OSError):
-                os.rmdir(path)
+        for path in self._cgroups(bundle):  # crun leaves them when it refuses a document late
+            assert poll_until(lambda: _removed(path)), f"{path} is still in use"  # noqa: B023
 
     @staticmethod
     def _cgroups(bundle: Bundle) -> list[str]:
-        return [f"{at}/{bundle.id}" for at in hierarchies().values() if os.path.isdir(f"{at}/{bundle.id}")]
+        return [f"{at}/{bundle.id}" for at in set(hierarchies().values()) if os.path.isdir(f"{at}/{bundle.id}")]
 
 
 class _OCICommand(Runtime):
@@ -198,35 +211,26 @@ class _OCICommand(Runtime):
     def missing(cls) -> str:
         return "" if shutil.which(cls.name) else f"needs {cls.name} (Debian package {cls.package})"
 
-    def prefix(self) -> list[str]:
-        return [self.name]
-
     def command(self, bundle: Bundle) -> list[str]:
-        return [*self.prefix(), "--root", str(self.state), "run", "--bundle", str(bundle.directory), bundle.id]
+        return [self.name, "--root", str(self.state), "run", "--bundle", str(bundle.directory), bundle.id]
 
     def forget(self, bundle: Bundle) -> None:
         if (self.state / bundle.id).exists():
-            delete = [*self.prefix(), "--root", str(self.state), "delete", "--force", bundle.id]
+            delete = [self.name, "--root", str(self.state), "delete", "--force", bundle.id]
             subprocess.run(delete, timeout=DEADLINE_S, check=False, capture_output=True)
 
 
 class Runc(_OCICommand):
     name = package = "runc"
 
-    def prefix(self) -> list[str]:
-        # its own mount namespace: a document without one may leave nothing mounted on the host
-        return ["unshare", "-m", self.name]
-
 
 class Crun(_OCICommand):
     name = package = "crun"
 
-    def prefix(self) -> list[str]:
+    def before(self) -> list[str]:
         """On a hybrid host crun refuses to start while cgroup v2 has a controller: hidden from it, the rest is v1."""
-        at = hierarchies().get("")
-        if at is None or at == "/sys/fs/cgroup":
-            return ["unshare", "-m", self.name]
-        return ["unshare", "-m", "sh", "-c", f'umount {at}; exec {self.name} "$@"', self.name]
+        at = hierarchies().get("", "/sys/fs/cgroup")
+        return [] if at == "/sys/fs/cgroup" else [f"umount {at}"]
 
 
 class Pycontain(Runtime):
