@@ -58,4 +58,24 @@ EVERYWHERE: tuple[Known, ...] = (
 )
 
 # (case, field), both patterns: why we differ on purpose
-OURS_DIFFER: dict[tuple[str, str], str] = {}
+_COVER = "masks are clones of one read-only template, whose superblock nobody can make writable"
+_MEMBER = "joins the hierarchies that it limits, counts, freezes or kills in, no others"
+OURS_DIFFER: dict[tuple[str, str], str] = {
+    ("*", "pdeathsig"): "a container ends with the process that started it",
+    ("*", "keyring"): "permissions are the kernel's own; runc lets every process of the user search it",
+    ("*", "cgroup of cpuset"): _MEMBER,
+    ("*", "cgroup of name=systemd"): _MEMBER,
+    ("*", "mount /sys/fs/cgroup/cpuset*"): _MEMBER,
+    ("*", "mount /sys/fs/cgroup/systemd*"): _MEMBER,
+    **{
+        ("*", f"mount {path}{field}"): _COVER
+        for path in ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
+        for field in ("", " source", " options", " super")
+    },
+    **{
+        ("*", f"mount /proc/{name} options"): "read-only paths are nosuid, nodev and noexec as well"
+        for name in ("bus", "fs", "irq", "sys")
+    },
+    ("*", "dev core"): "always there, as Docker and crun have it",
+    ("*", "tty.modes"): "output modes are the kernel's own, as with crun; runc clears ONLCR",
+}

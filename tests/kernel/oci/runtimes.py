@@ -241,4 +241,4 @@ class Pycontain(Runtime):
         return ""
 
     def command(self, bundle: Bundle) -> list[str]:
-        return [sys.executable, "-m", "pycontain", "run", "--bundle", str(bundle.directory)]
+        return [sys.executable, "-m", "pycontain", "run", "-i", f"bundle:{bundle.directory}"]
