@@ -182,8 +182,9 @@ class Claim:
         self.made.clear()
 
 
-def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
+def claim(resources: Resources, facts: HostFacts, cgroups_path: str, *, tolerated: int = 0) -> Claim:
     """Makes the cgroups that ``cgroups_path`` names, with all missing levels, for one start; then Claim.release.
+    ``tolerated``: a process that may be in them (the holder of a systemd scope).
 
     Raises: InvalidArgument, Unsupported as limits.cgroups; Conflict when the cgroup holds processes or is frozen;
     SetupFailed when it cannot be made.
@@ -192,7 +193,7 @@ def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
     try:
         for group in claimed.groups:
             try:
-                _claim_one(group, claimed.made, facts)
+                _claim_one(group, claimed.made, facts, tolerated)
             except OSError as e:
                 raise SetupFailed(
                     f"cannot make the cgroup {limits.path_of(group, '', '')}: {e.strerror} ({errno_name(e.errno or 0)}). "
@@ -206,7 +207,7 @@ def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
     return claimed
 
 
-def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
+def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts, tolerated: int) -> None:
     leaf = limits.path_of(group, "", "")
     parts = group.path.strip("/").split("/")
     levels = [group.mount + "".join(f"/{p}" for p in parts[:n]) for n in range(1, len(parts) + 1)]
@@ -220,19 +221,19 @@ def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
             made.append(level)
         except FileExistsError:
             if level == leaf:
-                _refuse_used(group, leaf)
+                _refuse_used(group, leaf, tolerated)
     _refuse_frozen(group, leaf)
     if group.version == 1:
         fresh = tuple(level for level in levels[:-1] if level in made)
         _prepare_v1(group, fresh if "cpuset" in group.controllers else (), facts)
 
 
-def _refuse_used(group: limits.Cgroup, directory: str) -> None:
+def _refuse_used(group: limits.Cgroup, directory: str, tolerated: int) -> None:
     """Raises Conflict for a cgroup that a new container may not be put into."""
     from .cgroups import Member, pids
 
     member = Member(controllers=group.controllers, version=group.version, directory=directory)
-    inside = pids((member,))
+    inside = [p for p in pids((member,)) if p != tolerated or p == 0]
     if inside:
         some = ", ".join(str(p) for p in inside[:5])
         raise Conflict(

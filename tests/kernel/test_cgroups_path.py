@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from probes import cgroup_dirs, runs
 
 from pycontain import _native, host
 from pycontain.errors import Conflict, InvalidArgument, SetupFailed, Unsupported
-from pycontain.runtime.cgroup_tree import claim, hand_down, read
+from pycontain.runtime.cgroup_tree import Claim, claim, hand_down, read
 from pycontain.spec.runtime import CPU, HugepageLimit, Memory, Resources
 from tests.own_documents import at_path
 
@@ -196,9 +195,27 @@ def test_one_controller_that_is_not_to_be_had_takes_no_other_with_it() -> None:
 
 
 def test_one_that_is_removed_meanwhile_is_named() -> None:
-    facts = host.probe()
-    claimed = claim(Resources(), facts, f"/{NAME}/a")
-    gone = dataclasses.replace(claimed.groups[0])
-    os.rmdir(gone.mount + gone.path)
-    claimed.release()
-    assert not found()
+    def remove(claimed: Claim) -> None:
+        os.rmdir(claimed.made[-1])
+
+    with (
+        pytest.raises(SetupFailed, match=rf"open the cgroup .*/{NAME}/a: it has been removed meanwhile \(ENOENT\)"),
+        at_path(f"/{NAME}/a", meanwhile=remove),
+    ):
+        pass
+
+
+def test_one_of_v2_that_gets_children_with_controllers_meanwhile_is_named() -> None:
+    where = host.probe().controllers.get("hugetlb")
+    if where is None or where.version == 1:
+        pytest.skip("this host has no hugetlb controller in cgroup v2")
+
+    def use(claimed: Claim) -> None:
+        hand_down(f"{where.mount}/{NAME}/a", ("hugetlb",), frozenset())
+
+    asked = Resources(hugepage_limits=(HugepageLimit(page_size="2MB", limit=4 << 20),))
+    with (
+        pytest.raises(SetupFailed, match=r"clone3: its cgroup hands controllers down to others.*\(EBUSY\)"),
+        at_path(f"/{NAME}/a", asked, meanwhile=use),
+    ):
+        pass
