@@ -38,7 +38,11 @@ def with_resources(resources: Resources) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_path(
-    path: str, resources: Resources | None = None, *args: str, meanwhile: Callable[[Claim], None] | None = None
+    path: str,
+    resources: Resources | None = None,
+    *args: str,
+    meanwhile: Callable[[Claim], None] | None = None,
+    tolerated: int = 0,
 ) -> Iterator[tuple[int, Claim]]:
     """A container in the cgroups that ``path`` names: (pid, what was made for it). It ends with the block.
 
@@ -51,7 +55,7 @@ def at_path(
     spec = running.prepare_spec(request, roots, facts, container_id=container_id)
     wanted = dataclasses.replace(resources or Resources(), devices=spec.linux.resources.devices)
     spec = dataclasses.replace(spec, linux=dataclasses.replace(spec.linux, cgroups_path=path, resources=wanted))
-    claimed = claim(wanted, facts, path)
+    claimed = claim(wanted, facts, path, tolerated=tolerated)
     started, end = _native.Started(), _native.Exit()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -48,19 +48,28 @@ def hand_down(directory: str, names: tuple[str, ...], needed: frozenset[str]) ->
     absent = [n for n in names if n in offered and n not in enabled]
     if not absent:
         return
+    # asked first: cpu and pids would be granted all the same, and make a root of threads of it, below which nothing can live
+    if _populated(directory) and not _step_aside(directory):
+        for name in absent:
+            if name in needed:
+                raise _refused(directory, name, OSError(_EBUSY, ""))
+        return
     try:
         write(file, " ".join("+" + n for n in absent))
         return
-    except OSError as e:
-        if e.errno == _EBUSY and _step_aside(directory):
-            hand_down(directory, names, needed)
-            return
+    except OSError:
+        pass  # one of them: which?
     for name in absent:
         try:
             write(file, "+" + name)
         except OSError as e:
             if name in needed:
                 raise _refused(directory, name, e) from None
+
+
+def _populated(directory: str) -> bool:
+    """Whether the rule against processes in inner cgroups applies: everywhere but at the very top, which has no type."""
+    return os.path.exists(f"{directory}/cgroup.type") and bool(read(f"{directory}/cgroup.procs"))
 
 
 def _refused(directory: str, name: str, e: OSError) -> Unsupported:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +40,17 @@ def nothing_left() -> Iterator[None]:
     for path in left:
         _native.remove_cgroup(path)
     assert not left
+
+
+@contextlib.contextmanager
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the test's own."""
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -94,13 +104,12 @@ def test_an_empty_cgroup_that_was_there_is_used_emptied_and_kept() -> None:
 @pytest.mark.parametrize("below", ["", "x"])
 def test_a_cgroup_with_processes_is_refused(below: str) -> None:
     mount = host.probe().controllers["memory"].mount
-    with existing(mount) as path, subprocess.Popen(["sleep", "600"]) as process:
+    with existing(mount) as path, sleeper() as process:
         (path / below).mkdir(exist_ok=True)
         (path / below / "cgroup.procs").write_text(str(process.pid))
         with pytest.raises(Conflict, match=rf"is in use: 1 processes are in it \({process.pid}\)"):
             claim(Resources(), host.probe(), f"/{NAME}")
         assert process.poll() is None and found() == [str(path)]  # what it had made elsewhere is gone again
-        process.send_signal(signal.SIGKILL)
 
 
 def test_a_frozen_v1_cgroup_is_refused() -> None:
@@ -173,15 +182,14 @@ def test_a_level_with_processes_cannot_hand_down() -> None:
     if where is None or where.version == 1:
         pytest.skip("this host has no hugetlb controller in cgroup v2")
     asked = Resources(hugepage_limits=(HugepageLimit(page_size="2MB", limit=4 << 20),))
-    with existing(where.mount) as path, subprocess.Popen(["sleep", "600"]) as process:
+    with existing(where.mount) as path, sleeper() as process:
         (path / "cgroup.procs").write_text(str(process.pid))
         message = (
             rf"cannot hand down the hugetlb controller from {path} \(EBUSY\): processes are in it \({process.pid}\)"
         )
         with pytest.raises(Unsupported, match=message):
             claim(asked, host.probe(), f"/{NAME}/a")
-        assert not (path / "a").exists()
-        process.kill()
+        assert not (path / "a").exists() and read(f"{path}/cgroup.type") == "domain"
 
 
 def test_one_controller_that_is_not_to_be_had_takes_no_other_with_it() -> None:

@@ -164,14 +164,14 @@ def own_freezer() -> Iterator[Path]:
 @pytest.mark.parametrize("where", ["", "below"])
 @pytest.mark.parametrize("frozen", [[""], ["below"], ["", "below"]])
 def test_a_frozen_v1_cgroup_is_removed_with_what_is_in_it(where: str, frozen: list[str]) -> None:
-    with own_freezer() as top, subprocess.Popen(["sleep", "600"]) as process:
+    with own_freezer() as top:
+        process = subprocess.Popen(["sleep", "600"])
         (top / where / "cgroup.procs").write_text(str(process.pid))
         for name in frozen:
             (top / name / "freezer.state").write_text("FROZEN")
         _native.remove_cgroup(str(top))
-        process.kill()  # for the case that it failed: a thawed sleep would be waited for
-        assert process.wait(10) == -signal.SIGKILL
         assert not top.exists()
+        assert process.wait(10) == -signal.SIGKILL
 
 
 def test_kill_ends_a_fork_bomb_in_a_frozen_v1_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The guest suite as one test here: boots the cgroup v2 VM once and runs tests/vm/guest in it."""
+"""The guest suites as one test each: boots the cgroup v2 VM and runs tests/vm/guest in it; with systemd, tests/vm/systemd."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def test_guest_suite(tmp_path: Path) -> None:
     assert (counts["failures"], counts["errors"]) == (0, 0), result.output
     assert all("v1" in reason or "cgroup v2 takes" in reason or "in cgroup v2" in reason for reason in reasons), reasons
     assert result.exit_code == 0 and counts["tests"] >= 100
+
+
+def test_under_systemd(tmp_path: Path) -> None:
+    try:
+        result = run_guest_tests(_package_copy(tmp_path), suite="systemd", timeout=600, output_dir=tmp_path / "out")
+    except VmUnavailable as error:
+        pytest.fail(f"the VM cannot run here: {error}")
+    sys.stdout.write(result.output)
+    suite = ElementTree.parse(result.output_dir / "junit.xml").getroot().find("testsuite")
+    assert suite is not None
+    counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+    assert (counts["failures"], counts["errors"], counts["skipped"]) == (0, 0, 0), result.output
+    assert result.exit_code == 0 and counts["tests"] >= 4
