@@ -1,8 +1,8 @@
 """Making cgroups before a start: the levels above a container's own, and the controllers handed down through them.
 
 cgroup v2 gives a controller to the children of a directory by a write into its cgroup.subtree_control, which a directory
-with processes in it refuses (EBUSY), all but the very top. When the only process there is this one, as in a container
-with a cgroup namespace of its own, it steps aside into a leaf, and back at the end.
+with processes in it refuses (EBUSY), all but the very top. When only this process and its children are there, as in a
+container with a cgroup namespace of its own, they step aside into a leaf, and back at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 
 from .. import limits
 from ..errors import Conflict, PycontainError, SetupFailed, Unsupported, errno_name
+from ..hierarchies import strangers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,13 +89,22 @@ def _leaf(directory: str) -> str:
     return f"{directory}{limits.CGROUP_BASE}-self-{os.getpid()}"
 
 
+def _text(path: str) -> str:
+    try:
+        return read(path) + "\n"
+    except OSError:
+        return ""
+
+
 def _step_aside(directory: str) -> bool:
-    """Moves this process into a leaf when it is the only one in ``directory``."""
-    if read(f"{directory}/cgroup.procs").split() != [str(os.getpid())]:
+    """Moves this process and its children into a leaf when there are no others in ``directory``."""
+    procs = read(f"{directory}/cgroup.procs")
+    if strangers(procs, os.getpid(), _text):
         return False
     try:
         os.makedirs(_leaf(directory), 0o755, exist_ok=True)
-        write(f"{_leaf(directory)}/cgroup.procs", "0")
+        for pid in procs.split():
+            write(f"{_leaf(directory)}/cgroup.procs", pid)
     except OSError:
         return False
     return True
@@ -108,7 +118,8 @@ def step_back(directory: str) -> None:
         file = f"{directory}/cgroup.subtree_control"
         for name in read(file).split():
             write(file, "-" + name)
-        write(f"{directory}/cgroup.procs", "0")
+        for pid in read(f"{_leaf(directory)}/cgroup.procs").split():
+            write(f"{directory}/cgroup.procs", pid)
         os.rmdir(_leaf(directory))
     except OSError:
         pass  # others make use of it meanwhile: the leaf stays, with us in it

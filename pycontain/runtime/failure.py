@@ -115,6 +115,9 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
             6: "no such block device",
             19: "no such block device",
             34: "out of range",
+            _EOPNOTSUPP: "nothing weighs this device: enable io.cost on it, or select the bfq scheduler"
+            if "weight" in op.s1
+            else why,
         }.get(number, why)
         return f"set {op.s1} to {op.s2!r}: {hint} ({name})"
     if op.name == "CGROUP_OPEN" and number == _ENOENT:

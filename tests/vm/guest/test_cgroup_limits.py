@@ -78,8 +78,16 @@ def test_block_io() -> None:
 
 def test_weight_of_one_device() -> None:
     weighed = BlockIO(weight_device=(WeightDevice(major=os.major(DISK), minor=os.minor(DISK), weight=10),))
-    (weights,) = kept(Resources(block_io=weighed), "io.weight")
-    assert f"{NUMBER} 1" in weights.splitlines()
+    with pytest.raises(SetupFailed, match=rf"set io.weight to '{NUMBER} 1': .*nothing weighs this device.*ENOTSUP"):
+        kept(Resources(block_io=weighed), "io.weight")
+    with open("/sys/fs/cgroup/io.cost.qos", "w", encoding="ascii") as f:
+        f.write(f"{NUMBER} enable=1")
+    try:
+        (weights,) = kept(Resources(block_io=weighed), "io.weight")
+        assert f"{NUMBER} 1" in weights.splitlines()
+    finally:
+        with open("/sys/fs/cgroup/io.cost.qos", "w", encoding="ascii") as f:
+            f.write(f"{NUMBER} enable=0")
 
 
 def test_pids() -> None:

@@ -41,12 +41,15 @@ OF_A_USER = """
 import os
 from pycontain.host import probe
 from pycontain.runtime.cgroup_tree import claim, read
+from pycontain.runtime.cgroups import Member, update
 from pycontain.spec.runtime import Memory, Resources
 facts = probe()
 print(facts.cgroup_base, facts.cgroup_obstacle, [n for n, c in facts.controllers.items() if c.obstacle])
-made = claim(Resources(memory=Memory(limit=32 << 20), pids_limit=1), facts, "a/b")
+asked = Resources(memory=Memory(limit=32 << 20), pids_limit=1)
+made = claim(asked, facts, "a/b")
 (group,) = made.groups
 directory = group.mount + group.path
+update((Member(controllers=group.controllers, version=2, directory=directory),), asked, facts)
 print(directory, read(directory + "/memory.max"), read(directory + "/pids.max"))
 pid = os.fork()
 if pid == 0:
@@ -82,7 +85,7 @@ def test_an_ordinary_user_without_one_is_told(place: Path) -> None:
 
 
 NAMESPACE = (
-    "exec unshare -C -m sh -c 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && {more} exec python3 -c \"$SOURCE\"' || exit",
+    "exec unshare -C -m sh -c 'umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && {more} exec python3 -c \"$SOURCE\"' || exit",
 )
 RUN = """
 import pycontain
@@ -126,5 +129,5 @@ def test_with_others_at_its_namespaces_root_a_limit_is_refused(place: Path) -> N
 
 
 def test_with_its_cgroups_read_only_nothing_can_be_limited(place: Path) -> None:
-    said = inside(RUN, place / "shell", "mount -o remount,bind,ro /sys/fs/cgroup &&")[0]
+    said = inside(RUN, place, "mount -o remount,bind,ro /sys/fs/cgroup &&")[0]
     assert "memory controller cannot be used: /sys/fs/cgroup is mounted read-only" in said
