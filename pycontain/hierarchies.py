@@ -175,10 +175,10 @@ def _unified(
         directory = m.point + level
         if m.read_only or not all(writable(directory + f) for f in ("", "/cgroup.procs", "/cgroup.subtree_control")):
             continue
-        if read(f"{directory}/cgroup.type"):  # all have it but the very top, which may hold processes
-            if strangers(read(f"{directory}/cgroup.procs"), pid, read):
-                busy = level if busy is None else busy
-                continue
+        inner = bool(read(f"{directory}/cgroup.type"))  # all have it but the very top, which may hold processes
+        if inner and strangers(read(f"{directory}/cgroup.procs"), pid, read):
+            busy = level if busy is None else busy
+            continue
         given = read(f"{directory}/cgroup.controllers").split()
         missing = f"it is not delegated to {directory} (systemd: Delegate=yes)"
         return level, "", {

@@ -85,7 +85,8 @@ def test_an_ordinary_user_without_one_is_told(place: Path) -> None:
 
 
 NAMESPACE = (
-    "exec unshare -C -m sh -c 'umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && {more} exec python3 -c \"$SOURCE\"' || exit",
+    "exec unshare -C -m sh -c 'umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && {more} "
+    'exec python3 -c "$SOURCE"\' || exit'
 )
 RUN = """
 import pycontain
@@ -103,7 +104,7 @@ print(open("/proc/self/cgroup").read())
 
 
 def inside(source: str, cgroup: Path, more: str = "") -> list[str]:
-    return [line for line in python(source, NAMESPACE[0].format(more=more), cgroup=cgroup).splitlines() if line]
+    return [line for line in python(source, NAMESPACE.format(more=more), cgroup=cgroup).splitlines() if line]
 
 
 def test_alone_at_its_namespaces_root_it_steps_aside_and_back(place: Path) -> None:
