@@ -155,8 +155,12 @@ def survey(
 
 
 def strangers(procs: str, pid: int, read: Callable[[str], str]) -> list[str]:
-    """Of the processes that a cgroup.procs lists those that are neither ``pid`` nor its children (its guardian is one)."""
-    return [p for p in procs.split() if p != str(pid) and f"\nPPid:\t{pid}\n" not in read(f"/proc/{p}/status")]
+    """Of the processes that a cgroup.procs lists those that are neither ``pid`` nor its children (its guardian is one); all
+    of them when ``pid`` is not in it itself."""
+    listed = procs.split()
+    if str(pid) not in listed:
+        return listed
+    return [p for p in listed if p != str(pid) and f"\nPPid:\t{pid}\n" not in read(f"/proc/{p}/status")]
 
 
 def _blocked(m: _Mount, own: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -17,7 +18,7 @@ from census import poll_until
 from probes import cgroup_dirs, living, runs, until
 
 import pycontain
-from pycontain import _native, host
+from pycontain import _native, aio, host
 from pycontain.errors import Conflict, InvalidArgument, Unsupported
 from pycontain.runtime import cgroups
 from pycontain.runtime.roots import Roots
@@ -348,3 +349,16 @@ def test_no_freezer_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_memo", dataclasses.replace(facts, controllers=left))
     with living() as c, pytest.raises(Unsupported, match="no freezer controller"):
         c.pause()
+
+
+def test_pausing_from_a_loop() -> None:
+    async def body() -> tuple[bool, bool, int]:
+        async with aio.AsyncContainer("host", ["sleep", "600"]) as c:
+            await c.pause()
+            paused = c.container.paused
+            await c.unpause()
+            after = c.container.paused
+            c.container.kill()
+            return paused, after, await c.wait(timeout=20)
+
+    assert asyncio.run(body()) == (True, False, 137)
