@@ -150,7 +150,8 @@ def test_a_second_pause_finds_the_newcomers_too(freezer: str) -> None:
 @contextlib.contextmanager
 def own_freezer() -> Iterator[Path]:
     """A v1 freezer cgroup of the test's own with a cgroup below it."""
-    needs("freezer")
+    if "freezer" not in host.probe().controllers:
+        pytest.skip("this host has no v1 freezer controller")
     top = Path(host.probe().controllers["freezer"].mount) / f"pct-{os.getpid()}"
     (top / "below").mkdir(parents=True)
     try:
