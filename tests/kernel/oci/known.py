@@ -38,7 +38,7 @@ _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 EVERYWHERE: tuple[Known, ...] = (
     crun("cgroup of v2", "cgroup v2 is hidden from crun, which refuses hybrid hosts (runtimes.py)"),
-    runc("dev core", "makes /dev/core only where the host has /proc/kcore"),
+    crun("dev core", "makes /dev/core where the host has no /proc/kcore, too"),
     crun("keyring", "names the session keyring by the id alone, and gives other permissions than runc's _ses.<id>"),
     *(
         crun(f"mount /proc/{name}{field}", _NULL)

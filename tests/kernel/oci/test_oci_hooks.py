@@ -1,4 +1,7 @@
-"""`hooks`: their order, what they get on stdin, and where they run, as seen in a file that they write."""
+"""`hooks`: their order, what they get on stdin, and where they run, as seen in a file that they write.
+
+Runs of runc and crun only, until pycontain has a command for whole bundles with their life cycle.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import pytest
 from .bundles import Bundle
 from .comparison import Case, Comparison, with_known
 from .known import Known, crun
-from .runtimes import OURS
 
 pytestmark = pytest.mark.kernel
 
@@ -95,10 +97,3 @@ each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @each
 def test_peers(oci: Comparison, case: Case) -> None:
     oci.peers(case)
-
-
-if OURS:
-
-    @each
-    def test_pycontain(oci: Comparison, case: Case) -> None:
-        oci.ours(case)

@@ -138,7 +138,7 @@ LIMITS = (
     Case("rlimits-all", {"process.rlimits": [_limit(f"RLIMIT_{n}", v // 2, v) for n, v in _LIMITS.items()]}),
     Case("rlimits-none", {"process.rlimits": DELETE}),
     Case("rlimits-infinity", {"process.rlimits": [_limit("RLIMIT_CORE", 1, (1 << 64) - 1)]}),
-    Case("rlimits-twice", {"process.rlimits": [_limit("RLIMIT_CORE", 0, 0), _limit("RLIMIT_CORE", 0, 0)]}),
+    Case("rlimits-twice", {"process.rlimits": [_limit("RLIMIT_CORE", 0, 0)] * 2}, expect={"started": "no"}),
     Case("rlimits-unknown", {"process.rlimits": [_limit("RLIMIT_NO_SUCH", 0, 0)]}, expect={"started": "no"}),
     Case("rlimits-not-permitted", {"process.rlimits": [_limit("RLIMIT_NOFILE", 9, 1 << 40)]}, expect={"started": "no"}),
     Case("rlimits-soft-above-hard", {"process.rlimits": [_limit("RLIMIT_CORE", 2, 1)]}, expect={"started": "no"}),
@@ -203,6 +203,7 @@ TERMINALS = (
 )
 
 _LATER = "ignores it: younger than this version"
+_TWICE = "takes two limits of one type"
 _CONSOLE = crun("mount /dev/console options", "binds /dev/console without the options of /dev/pts")
 _ONLCR = crun("tty.modes", "leaves ONLCR set, runc clears it")
 
@@ -213,6 +214,7 @@ KNOWN = {
     "cwd-relative": (crun("started", "takes a relative cwd"),),
     "domainname": (runc("domainname", _LATER),),
     "capabilities-lower-case": (crun("status CapBnd", "takes capability names in lower case"),),
+    "rlimits-twice": (runc("started", _TWICE), crun("started", _TWICE)),
     "mount-label-missing": (crun("started", "ignores mountLabel where there is no SELinux"),),
     "io-priority": (runc("ioprio", _LATER), crun("ioprio", _LATER)),
     "io-priority-idle": (runc("ioprio", _LATER), crun("ioprio", _LATER)),
