@@ -121,7 +121,7 @@ def evil_image(at: Path, busybox_root: str) -> Path:
 def plant(root: Path, at: str, target: str) -> None:
     """A symbolic link in place of whatever ``at`` is in the image."""
     path = root / at.lstrip("/")
-    if path.is_dir() and not path.is_symlink():
+    if not path.is_symlink() and path.is_dir():  # in this order: the link may lead anywhere
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
