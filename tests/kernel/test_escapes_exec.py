@@ -304,7 +304,7 @@ def test_cve_2024_21626_a_working_directory_by_descriptor(prefix: str, image: Pa
 def test_cve_2024_21626_other_links_of_proc_lead_into_the_root_at_most(
     workdir: str, image: Path, tmp_path: Path
 ) -> None:
-    plant(image, "/wd", "/proc/self/fd/9")
+    plant(image, "/wd", "/proc/self/fd/40")
     with decoys(tmp_path / "decoy") as kept, leaky(kept):
         assert outcome(image, "pwd -P", workdir=workdir)[:2] in ("re", "0 ")
         assert SECRET not in outcome(image, f"cat secret ../../../../../../{kept}/secret", workdir=workdir)
@@ -323,14 +323,16 @@ def test_cve_2024_21626_standard_input_as_working_directory(image: Path, tmp_pat
 
 def test_cve_2024_21626_the_working_directory_of_a_hostile_layout(tmp_path: Path, busybox_root: str) -> None:
     busybox = (Path(busybox_root) / "bin/busybox").read_bytes()
-    layer = tar(member("sh", data=busybox, mode=0o755), member("wd", b"2", linkname="/proc/self/fd/8"))
+    layer = tar(member("sh", data=busybox, mode=0o755), member("wd", b"2", linkname="/proc/self/fd/40"))
     with decoys(tmp_path / "decoy") as kept, leaky(kept):
         for number, workdir in enumerate(
-            ["/proc/self/fd/7", "/wd", "/wd/..", "../../proc/self/fd/7", "proc/self/fd/9"]
+            ["/proc/self/fd/40", "/wd", "/wd/sub/..", "../../proc/self/fd/40", "proc/self/fd/41"]
         ):
             writer = LayoutWriter(tmp_path / f"layout{number}")
             layout = writer.finish(
-                writer.manifest(layer, config={"WorkingDir": workdir, "Cmd": ["/sh", "-c", "cat secret"]})
+                writer.manifest(
+                    layer, config={"WorkingDir": workdir, "Cmd": ["/sh", "-c", "read line <secret; echo $line"]}
+                )
             )
             try:
                 r = pycontain.run(f"oci:{layout}", text=True)
@@ -345,7 +347,7 @@ def test_cve_2024_21626_a_working_directory_swapped_while_the_container_starts(i
 
     volume = tmp_path / "vol"
     (volume / "dir").mkdir(parents=True)
-    plant(volume, "link", "/proc/self/fd/9")
+    plant(volume, "link", "/proc/self/fd/40")
     with decoys(tmp_path / "decoy") as kept, leaky(kept), swapper(volume, "dir", "link") as swaps:
         said = [outcome(image, "pwd -P; cat secret", workdir="/v/dir", mounts=[f"{volume}:/v"]) for _ in range(150)]
         assert swaps() > 1000
