@@ -224,3 +224,32 @@ def test_a_hard_link_from_a_read_only_bind_into_a_writable_one_is_refused(tmp_pa
         made, cross, written, _ = attack(HARDLINK, mounts=mounts)
     assert (made, cross, written) == ("EXDEV", "EXDEV", "EROFS")
     assert list((tmp_path / "rw").iterdir()) == []
+
+
+# Puts a link where a node has just been made, and takes it away again.
+REPLACE = """
+os.chdir('/s')
+say('ready')
+while True:
+    attempt(os.symlink, '/mine/secret', 'l')
+    attempt(os.rename, 'l', 'null')
+    attempt(os.unlink, 'null')
+"""
+
+
+@pytest.mark.race
+def test_a_device_node_swapped_for_a_link_leaves_other_files_as_they_are(image: Path, tmp_path: Path) -> None:
+    """A container that shares a volume with another makes the other's start change the mode of a file it cannot reach."""
+    shared, mine = tmp_path / "shared", tmp_path / "mine"
+    shared.mkdir()
+    args = ("python3", "-I", "-S", "-c", PRELUDE + REPLACE)
+    with decoys(mine) as kept:
+        os.chmod(kept / "secret", 0o600)
+        with living(*args, mounts=[pycontain.bind(str(shared), "/s")], stdout=pycontain.PIPE, text=True) as c:
+            assert c.stdout is not None and c.stdout.readline() == '"ready"\n'
+            modes: list[int] = []
+            while len(modes) < 400 and set(modes) <= {0o600}:
+                outcome(image, "true", mounts=[f"{shared}:/s", f"{mine}:/mine"], devices=["/dev/full:/s/null"])
+                modes.append((kept / "secret").stat().st_mode & 0o7777)
+        os.chmod(kept / "secret", 0o644)
+    assert set(modes) == {0o600}, f"after {len(modes)} starts"
