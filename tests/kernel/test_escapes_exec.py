@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -461,3 +461,16 @@ def test_an_unknown_user_of_a_hostile_passwd_does_not_become_root(image: Path) -
         assert refused(InvalidArgument, "id", image=str(image), user="evil"), uid
         if uid != "0x0":
             refused(InvalidArgument, "id", image=str(image), user=uid)
+
+
+@pytest.mark.parametrize("interpreter", ["/proc/self/exe", "/proc/thread-self/exe", "/link"])
+def test_cve_2019_5736_an_elf_interpreter_that_is_the_engine(interpreter: str, image: Path, tmp_path: Path) -> None:
+    """PT_INTERP is opened before the old program's memory goes, as a script's interpreter is. The core dump tells what was
+    mapped, by the host's path."""
+    volume = tmp_path / "vol"
+    volume.mkdir()
+    plant(image, "/link", "/proc/self/exe")
+    executable(image / "bin/evil", elf(EXIT_42, interpreter))
+    with suppress(pycontain.NotExecutable):
+        pycontain.run(str(image), ["/bin/evil"], mounts=[f"{volume}:/v"], workdir="/v", ulimits={"core": 1 << 24})
+    assert [core.name for core in volume.iterdir() if ENGINE.encode() in core.read_bytes()] == []
