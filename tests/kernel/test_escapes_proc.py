@@ -336,3 +336,15 @@ def test_cve_2019_16884_a_volume_on_a_link_into_proc_makes_nothing_writable(
             plant(image, "/p", to)
             volume = pycontain.bind(str(tmp_path / "vol"), "/p", read_only=True)
             assert "wrote" not in outcome(image, script, mounts=[volume], init=init), to
+
+
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+@pytest.mark.parametrize("to", ["/proc", "/proc/sys", "/proc/self", "../proc", "/proc/1/fd"])
+def test_cve_2019_16884_a_mount_over_proc_by_a_link_of_the_image_is_refused(
+    to: str, kind: str, image: Path, tmp_path: Path
+) -> None:
+    """As a mount that says so itself is: it would cover what guards /proc."""
+    (tmp_path / "vol").mkdir()
+    plant(image, "/data", to)
+    options: dict[str, Any] = {"mounts": [f"{tmp_path / 'vol'}:/data"]} if kind == "bind" else {"tmpfs": ["/data"]}
+    assert outcome(image, "test -e /proc/self/status && echo there", **options).startswith("refused: ")
