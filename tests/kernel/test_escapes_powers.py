@@ -274,3 +274,12 @@ def keys(**options: Any) -> dict[str, str]:
 def test_the_keys_of_the_callers_session_are_out_of_reach(options: dict[str, Any]) -> None:
     """Keyrings have no namespace of their own: what is not denied is shared."""
     assert set(keys(**options).values()) == {"EPERM"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"seccomp": "unconfined"}, {"seccomp": "unconfined", "user": "1000"}, {"privileged": True}]
+)
+def test_a_container_has_a_session_keyring_of_its_own(options: dict[str, Any]) -> None:
+    """Without the filter too: keyrings have no namespace, a session keyring is inherited."""
+    answers = keys(**options)
+    assert (answers["stolen"], answers["search"]) in (("EACCES", "ENOKEY"), ("ENOKEY", "ENOKEY"))
