@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import struct
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -284,8 +285,6 @@ say(answers)
 
 def as_session_leader(body: str, *args: str) -> str:
     """What Python says that runs as the leader of a session with a terminal of its own; then what is in its input."""
-    import sys
-
     source = f"""
 import fcntl, os, struct, sys, termios
 sys.path[:0] = {[p for p in sys.path if p]!r}
@@ -343,3 +342,38 @@ def test_ptys_of_two_containers_are_strangers() -> None:
     with terminal("host", "sleep", "600") as one:
         os.write(one.tty_fd, b"typed\n")
         assert sh("ls /dev/pts; cat /dev/pts/0 2>&1; true").split("\n")[0] == "ptmx"
+
+
+LISTEN = """
+import select
+print('listening', flush=True)
+stolen = [os.read(fd, 64).decode() for fd in (1, 2) if os.isatty(fd) and select.select([fd], [], [], 0.5)[0]]
+open('/v/stolen', 'w').write(json.dumps(stolen))
+"""
+
+
+def test_a_container_without_input_does_not_read_what_is_typed(tmp_path: Path) -> None:
+    """`pycontain run IMAGE` from a terminal, neither -i nor -t: what the user types next is for the shell."""
+    (tmp_path / "v").mkdir()
+    words = ["run", "-v", f"{tmp_path}/v:/v", "host", "python3", "-I", "-S", "-c", PRELUDE + LISTEN]
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "pycontain", *words])
+    try:
+        read(master, "listening")
+        os.write(master, b"a password\n")
+        read(master)
+    finally:
+        os.waitpid(pid, 0)
+        os.close(master)
+    assert (tmp_path / "v/stolen").read_text() == "[]"
+
+
+@pytest.mark.parametrize("options", [{"read_only": True}, {"privileged": True}])
+def test_a_volume_on_dev_gets_no_device_nodes(options: dict[str, Any], image: Path, tmp_path: Path) -> None:
+    """They would be nodes of the host's directory, open to every user of the host, and the next start would fail on them."""
+    volume = tmp_path / "vol"
+    volume.mkdir()
+    for _ in range(2):
+        assert outcome(image, "true", mounts=[f"{volume}:/dev"], **options) == "0 "
+    assert [p.name for p in volume.iterdir() if p.is_char_device() or p.is_block_device()] == []
