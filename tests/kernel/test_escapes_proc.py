@@ -348,3 +348,17 @@ def test_cve_2019_16884_a_mount_over_proc_by_a_link_of_the_image_is_refused(
     plant(image, "/data", to)
     options: dict[str, Any] = {"mounts": [f"{tmp_path / 'vol'}:/data"]} if kind == "bind" else {"tmpfs": ["/data"]}
     assert outcome(image, "test -e /proc/self/status && echo there", **options).startswith("refused: ")
+
+
+COVERS = """
+changed = [mount(b'x', b'/proc/acpi', None, 32), attempt(os.mkdir, '/proc/acpi/escape'), attempt(os.chmod, '/proc/keys', 0)]
+say([changed, os.listdir('/proc/acpi'), oct(os.stat('/proc/keys').st_mode & 0o7777)])
+"""
+
+
+def test_what_covers_is_not_changed_for_other_containers() -> None:
+    """What lies over masked paths is shared by all containers of a process; who may remount it may write to it."""
+    attack(COVERS, cap_add=["SYS_ADMIN"])
+    changed, listed, mode = attack(COVERS)
+    assert "ok" not in changed
+    assert (listed, mode) == ([], "0o666")
