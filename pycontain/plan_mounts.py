@@ -309,7 +309,12 @@ def _strict(path: str) -> int:
 
 def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
     """Masked and read-only paths, then the root's own propagation."""
-    classic = 0 if facts.detached_templates and not facts.in_user_namespace else F_CLASSIC
+    # The covers share one superblock, which CAP_SYS_ADMIN over its user namespace could make writable for all containers
+    remounts = "CAP_SYS_ADMIN" in spec.process.capabilities.bounding and not any(
+        n.type == "user" for n in spec.linux.namespaces
+    )
+    shared = facts.detached_templates and not facts.in_user_namespace and not remounts
+    classic = 0 if shared else F_CLASSIC
     for path in spec.linux.masked_paths:
         b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | _strict(path) | classic)
     for path in spec.linux.readonly_paths:

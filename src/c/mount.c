@@ -78,6 +78,25 @@ static int target_of(struct pc_child *c, const struct pc_op *op, enum pc_target 
 	return pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, op->flags & PC_F_CREATE ? kind : PC_TARGET_EXISTS);
 }
 
+/* A mount on /proc would cover what guards it. The Plan's own paths there were looked at when it was made; by any other
+ * path only a link of the image leads there. */
+static int not_on_proc(struct pc_child *c, const struct pc_op *op, int at)
+{
+	const char *path = op_s1(c, op), *proc = "/proc";
+	struct statfs st;
+
+	while (*proc != '\0' && *path == *proc) {
+		path++;
+		proc++;
+	}
+	if (*proc == '\0' && (*path == '/' || *path == '\0'))
+		return 0;
+	int err = sys_fstatfs(at, &st);
+	if (err == 0 && st.f_type == PROC_SUPER_MAGIC)
+		err = -ELOOP;
+	return at_step(c, PC_STEP_RESOLVE, err);
+}
+
 /* A directory's owner and mode on another, as far as they go. */
 static int like(int to, int from)
 {
@@ -149,10 +168,12 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 
 	if (dir < 0)
 		return dir;
+	int err = not_on_proc(c, op, dir);
+	if (err < 0)
+		return err;
 	if (op->flags & PC_F_COPY_UP)
 		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), source, op->x, data));
-	int err = sys_fchdir(dir);
-	if (err < 0)
+	if ((err = sys_fchdir(dir)) < 0)
 		return err;
 	err = sys_mount(source, ".", op_s2(c, op), op->x, *data ? data : NULL);
 	int back = sys_fchdir(c->root_fd);
@@ -178,7 +199,8 @@ int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
 
 	if (at < 0)
 		return at;
-	return sys_move_mount(op_slot(c, op->slot), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	int err = not_on_proc(c, op, at);
+	return err < 0 ? err : sys_move_mount(op_slot(c, op->slot), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 /* The cover of a masked file is the container's own /dev/null, after a look that it is one (2025-31133). */
