@@ -174,7 +174,10 @@ def open_bundle(request: RunRequest, roots: Roots, container_id: str, console_si
     facts = probe()
     session = session_for(roots, facts)
     spec = complete(
-        load_bundle(directory), facts, cache_dir=f"{roots.data_root}/cache/seccomp", console_size=console_size
+        load_bundle(directory, warn=_warn),
+        facts,
+        cache_dir=f"{roots.data_root}/cache/seccomp",
+        console_size=console_size,
     )
     if spec.process.terminal != request.terminal:
         raise InvalidArgument(
