@@ -56,7 +56,8 @@ def at_path(path: str, resources: Resources | None = None, *args: str) -> Iterat
         )
         made = plan(spec, facts, place)
         template = session.template(look(request, data_root=roots.data_root).rootfs, hosts=True)
-        _native.start(made.data, (null, null, null, template.mount_fd, template.top_fd), started, deadline_ns=0)
+        given = (null, null, null, template.mount_fd, template.top_fd, -1, session.stub_fd)
+        _native.start(made.data, given, started, deadline_ns=0)
         yield started.pid, claimed
     finally:
         os.close(null)
