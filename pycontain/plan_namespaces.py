@@ -124,6 +124,8 @@ def enter(b: Builder, linux: Linux, way: Birth, cgroup_joins: list[int]) -> None
         b.add(P, Op.NS_OPEN, s1=path, slot=slots[kind], x=CLONE_NS[kind])
     for slot in cgroup_joins:
         b.add(C, Op.CGROUP_JOIN, slot=slot)
+    if "user" in slots:  # inside, setgroups may be forbidden: nothing of ours comes along
+        _become_root(b)
     for kind, _ in way.joined:
         b.add(C, Op.SETNS, slot=slots[kind], x=CLONE_NS[kind])
     if "user" in slots:

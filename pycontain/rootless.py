@@ -67,7 +67,7 @@ def _subordinate(path: str, uid: int) -> tuple[tuple[int, int], ...]:
             for line in f:
                 name, _, numbers = line.strip().partition(":")
                 start, _, count = numbers.partition(":")
-                if name in names and start.isdigit() and count.isdigit() and int(count) > 0:
+                if name in names and start.isdecimal() and count.isdecimal() and int(count) > 0:
                     found.append((int(start), int(count)))
     except OSError:
         pass
