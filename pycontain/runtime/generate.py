@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .userns import Mappings
 
-__all__ = ["environment", "generate", "program_args"]
+__all__ = ["environment", "generate", "init_target", "program_args"]
 
-INIT_TARGET = "/sbin/docker-init"
+_INIT_TARGET = "/sbin/docker-init"
+_INIT_TARGET_SHOWN = "/run/docker-init"  # where /sbin is this machine's own, and read-only
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -88,6 +89,11 @@ def program_args(request: RunRequest, found: Resolved) -> tuple[str, ...]:
             f"no command: the image {request.image} has none of its own. Give a program after the image"
         )
     return args
+
+
+def init_target(found: Resolved) -> str:
+    """The path inside of what --init makes process 1."""
+    return _INIT_TARGET_SHOWN if found.rootfs.shown else _INIT_TARGET
 
 
 def environment(request: RunRequest, found: Resolved, hostname: str) -> tuple[str, ...]:
@@ -142,7 +148,8 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
         )
     )
     writable = () if request.privileged else ("ro",)
-    if mapped and request.network == "host":  # no user namespace may mount the sysfs of a network that is not its own
+    # no user namespace may mount the sysfs of a network that is not its own
+    if request.network == "host" and (mapped or facts.in_user_namespace):
         readable = () if request.privileged else ("rro",)
         options = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", *readable)
         mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=options))
@@ -199,7 +206,7 @@ def _mounts(
     if request.init:
         own.append(
             MountPoint(
-                destination=INIT_TARGET,
+                destination=init_target(found),
                 type="bind",
                 source=init_source,
                 options=("rbind", "ro", "rprivate"),
@@ -320,7 +327,7 @@ def generate(
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
         mounts=_mounts(request, found, facts, init_source, mapped=mapped),
         files=_files(request, found, hostname),
-        init=INIT_TARGET if request.init else "",
+        init=init_target(found) if request.init else "",
         process=Process(
             args=program_args(request, found),
             env=environment(request, found, hostname),
