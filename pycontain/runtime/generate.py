@@ -50,6 +50,7 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 _DEFAULT_SHM = 64 << 20
 _SAFE = ("nosuid", "noexec", "nodev")
+_SEEN = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev")
 
 # mknod of anything, use of these only (Docker's list)
 DEVICE_RULES = (
@@ -134,7 +135,12 @@ def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
 
 
 def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:
-    mounts = [MountPoint(destination="/proc", type="proc", options=_SAFE)]
+    lesser = mapped or facts.in_user_namespace  # root of it may mount the proc and sys of its own namespaces only
+    mounts = [
+        MountPoint(destination="/proc", type="bind", source="/proc", options=_SEEN)
+        if lesser and request.pid == "host"
+        else MountPoint(destination="/proc", type="proc", options=_SAFE)
+    ]
     if _own_dev(request, facts):
         # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
         mounts.append(
@@ -148,11 +154,9 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
         )
     )
     writable = () if request.privileged else ("ro",)
-    # no user namespace may mount the sysfs of a network that is not its own
-    if request.network == "host" and (mapped or facts.in_user_namespace):
+    if lesser and request.network == "host":
         readable = () if request.privileged else ("rro",)
-        options = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", *readable)
-        mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=options))
+        mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=(*_SEEN, *readable)))
     else:
         mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
@@ -317,7 +321,7 @@ def generate(
     """The document of the container that ``request`` asks for. Raises InvalidArgument, Unsupported."""
     hostname = request.hostname or ("" if request.uts == "host" else short_id)
     mapped = bool(maps[0])
-    check_mapped(maps, found.uid, found.gid, found.additional_gids)
+    check_mapped(maps, facts, found.uid, found.gid, found.additional_gids)
     caps = _capabilities(request, facts, found.uid, mapped=mapped)
     filters, flags = _seccomp(request, found, caps, facts, cache_dir)
     covered = request.masked_paths and not request.privileged
