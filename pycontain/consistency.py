@@ -36,7 +36,13 @@ def check(request: RunRequest) -> None:
     _numbers(request)
     _sysctls(request)
     _mounts(request.mounts)
+    on_dev = any(m.type == "bind" and posixpath.normpath(m.target) == "/dev" for m in request.mounts)
     for device in request.devices:
+        if on_dev and device.target.startswith("/dev/"):
+            raise InvalidArgument(
+                f"--device {device.target} and a volume on /dev contradict each other: the node would be made on the host; "
+                "leave out one of them"
+            )
         if not (device.source.startswith("/") and device.target.startswith("/")):
             raise InvalidArgument(f"device {parse.quote(device.source)}: both paths must be absolute: /dev/NAME")
     for name in (*request.cap_add, *request.cap_drop):

@@ -145,9 +145,13 @@ def _sync(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=BECOME, call="wait", why=_SYNC.get(ops[0].x, "the caller does its part"))
 
 
+def _pipe_owner(ops: list[DecodedOp], scene: Scene) -> Step:
+    return Step(group=BECOME, call=f"fchown({ops[0].x})", why="it may open its own standard streams again")
+
+
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
     "PARENT_WRITE": _parent_write, "FORK": _fork, "MOUNT_ATTR": _mount_attr, "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
-    "LISTENER": _listener, "SYNC": _sync,
+    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner,
 }  # fmt: skip

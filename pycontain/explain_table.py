@@ -18,7 +18,7 @@ RENDERINGS: dict[str, Callable[[list[DecodedOp], Scene], Step]] = {**_STEPS, **_
 
 _ALL_TOGETHER = frozenset((
     "DIR_MAKE", "CGROUP_MAKE", "CGROUP_OPEN", "CGROUP_JOIN", "MASK", "READONLY", "MAKE_NODE", "MAKE_LINK", "WRITE_FILE",
-    "RLIMIT", "USAGE", "CGROUP_REMOVE", "TREE_ATTR", "MOUNT_ATTR",
+    "RLIMIT", "USAGE", "CGROUP_REMOVE", "TREE_ATTR", "PIPE_OWNER", "MOUNT_ATTR",
 ))  # fmt: skip
 _CAPABILITIES = frozenset(("CAP_BOUND", "CAPS", "CAP_AMBIENT"))
 

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Controller", "Survey", "cgroup_controllers", "survey"]
+__all__ = ["Controller", "Survey", "cgroup_controllers", "strangers", "survey"]
 
 # Controllers by their cgroup v1 names; what v2 calls differently keeps v2's name (io).
 V1_CONTROLLERS = frozenset(
@@ -134,7 +134,7 @@ def survey(
 ) -> Survey:
     """All of it for this process. ``read`` gives the text of a file, "" when it cannot; ``pid`` is our own.
 
-    A cgroup whose only process we are counts as free: what makes cgroups steps aside into a leaf first.
+    A cgroup in which only we and our children are counts as free: what makes cgroups steps aside into a leaf first.
     """
     own = _own_paths(proc_cgroup)
     found: dict[str, Controller] = {}
@@ -154,6 +154,15 @@ def survey(
     return Survey(controllers=found, unified=unified, base=base, obstacle=obstacle, own=own_v2)
 
 
+def strangers(procs: str, pid: int, read: Callable[[str], str]) -> list[str]:
+    """Of the processes that a cgroup.procs lists those that are neither ``pid`` nor its children (its guardian is one); all
+    of them when ``pid`` is not in it itself."""
+    listed = procs.split()
+    if str(pid) not in listed:
+        return listed
+    return [p for p in listed if p != str(pid) and f"\nPPid:\t{pid}\n" not in read(f"/proc/{p}/status")]
+
+
 def _blocked(m: _Mount, own: str) -> str:
     if m.read_only:
         return f"{m.point} is mounted read-only"
@@ -170,11 +179,10 @@ def _unified(
         directory = m.point + level
         if m.read_only or not all(writable(directory + f) for f in ("", "/cgroup.procs", "/cgroup.subtree_control")):
             continue
-        if read(f"{directory}/cgroup.type"):  # all have it but the very top, which may hold processes
-            others = [p for p in read(f"{directory}/cgroup.procs").split() if p != str(pid)]
-            if others:
-                busy = level if busy is None else busy
-                continue
+        inner = bool(read(f"{directory}/cgroup.type"))  # all have it but the very top, which may hold processes
+        if inner and strangers(read(f"{directory}/cgroup.procs"), pid, read):
+            busy = level if busy is None else busy
+            continue
         given = read(f"{directory}/cgroup.controllers").split()
         missing = f"it is not delegated to {directory} (systemd: Delegate=yes)"
         return level, "", {

@@ -51,14 +51,14 @@ def volume(text: str) -> Mount:
     form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro or ./src:/src"
     parts = text.split(":")
     if len(parts) == 1 and text.startswith("/"):
-        raise invalid("volume", text, "anonymous volumes are not there yet", f"/source:{text}, or --tmpfs {text}")
+        raise invalid("volume", text, "anonymous volumes are not there yet", "/source:/target, or --tmpfs /target")
     if len(parts) not in (2, 3) or not all(parts):
         hint = " (a path with ':' goes into --mount)" if len(parts) > 3 else ""
         raise invalid("volume", text, f"it is not two paths and options{hint}", form)
     source, target = parts[0], _target(parts[1], text, form)
     if not source.startswith(("/", "./", "../")) and source not in (".", ".."):
         why = "named volumes are not there yet, and a path begins with / or ./"
-        raise invalid("volume", text, why, f"a path: ./{source}:{target}")
+        raise invalid("volume", text, why, f"a path: {quote(f'./{source}:{target}')}")
     read_only, options = False, []
     for word in parts[2].split(",") if len(parts) == 3 else ():
         if word in ("ro", "rw"):

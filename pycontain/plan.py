@@ -59,10 +59,11 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     _check(spec, facts)
     b = Builder()
     root_slot = prepare_root(b, spec, facts, place)
+    names = {n.type for n in spec.linux.namespaces}
     joins, cgroup_slot, hierarchies = _cgroups(b, spec, facts, place)
     way = birth(spec.linux, facts, into_cgroup=cgroup_slot != NO_SLOT, joins_cgroups=bool(joins))
     tree_slots = prepare_mounts(b, spec, facts)
-    cgroup_views = prepare_cgroup_views(b, spec, facts, hierarchies, own_view="cgroup" in way.new)
+    cgroup_views = prepare_cgroup_views(b, spec, facts, hierarchies, own_view="cgroup" in names)
 
     enter(b, spec.linux, way, joins)
     # the caller's session keyring, and what is in it, stays outside
@@ -78,7 +79,6 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
         b.add(C, Op.SYNC, x=SYNC_CREATE_CONTAINER)
     if way.pivot:
         b.add(C, Op.ROOT_PIVOT)
-    names = {n.type for n in spec.linux.namespaces}
     process(b, spec, facts, own_network="network" in way.new, own_uts="uts" in names)
     _finish(b, spec, facts, place)
 

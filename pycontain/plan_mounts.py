@@ -16,6 +16,7 @@ from .ops import (
     F_CREATE,
     F_LAYER_FDS,
     F_LAYER_PLUS,
+    F_LIKE_BELOW,
     F_NOSYMLINK,
     F_OPTIONAL,
     F_RECURSIVE,
@@ -38,6 +39,7 @@ __all__ = ["cover", "files_and_devices", "mounts", "prepare_mounts", "prepare_ro
 
 _MS_PRIVATE = 1 << 18
 _MS_SLAVE = 1 << 19
+_MS_SHARED = 1 << 20
 _ATTR_SAFE = 0xE  # nosuid, nodev, noexec
 _ATTR_RDONLY = 0x1
 
@@ -59,9 +61,9 @@ def prepare_root(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) 
 
 
 def _root_propagation(spec: RuntimeSpec) -> int:
-    """Of the copy: what is shared or a slave must still hang on to the host's mount when that is said at the end."""
-    word = spec.linux.rootfs_propagation.removeprefix("r")
-    return {"shared": 0, "slave": _MS_SLAVE}.get(word, _MS_PRIVATE)
+    """Of the copy: a slave must still hang on to the host's mount when that is said at the end."""
+    # not so "shared": what is mounted in a copy that still is its source's peer appears on the host as well
+    return _MS_SLAVE if spec.linux.rootfs_propagation in ("slave", "rslave") else _MS_PRIVATE
 
 
 def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
@@ -124,14 +126,15 @@ def _bind(b: Builder, spec: RuntimeSpec, m: MountPoint, where: str) -> int:
     o = parse_options(m.options, bind=True)
     slot = b.slot()
     on, off = (o.tree_set, o.tree_clear) if o.recursive else (o.set | o.tree_set, o.clear | o.tree_clear)
-    kinds = [kind for kind, _ in o.propagation]
+    # what hangs on to its source must do so from the start; anything else begins private and is said afterwards
+    kept = [kind for kind, _ in o.propagation if kind in (_MS_SLAVE, _MS_SHARED)]
     b.add(
         P, Op.TREE_CLONE, s1=m.source, slot=slot, flags=F_RECURSIVE if o.recursive else 0, x=on, y=off,
-        z=kinds[0] if kinds else _MS_PRIVATE,
+        z=kept[0] if kept else _MS_PRIVATE,
     )  # fmt: skip
     if o.recursive and (o.set or o.clear):
         b.add(P, Op.TREE_ATTR, slot=slot, x=o.set, y=o.clear)
-    for kind, recursive in o.propagation[1:]:
+    for kind, recursive in o.propagation if len(o.propagation) > 1 or not kept else ():
         b.add(P, Op.TREE_ATTR, slot=slot, z=kind, flags=F_RECURSIVE if recursive else 0)
     _translate(b, spec, m, o, slot, where)
     return slot
@@ -171,34 +174,38 @@ def _file_system(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts)
     return slot
 
 
+Views = dict[int, tuple[tuple[str, int], ...]]
+
+
 def prepare_cgroup_views(
     b: Builder, spec: RuntimeSpec, facts: HostFacts, hierarchies: tuple[tuple[str, str], ...], *, own_view: bool
-) -> tuple[tuple[str, int], ...]:
-    """What a cgroup v1 mount shows: (controllers, slot) each. Without a cgroup namespace of its own (``own_view``) a fresh
-    mount would show every container of the host, so that the container's own directories are bound instead; a slot of
-    NO_SLOT is a fresh mount."""
-    if not any(m.type == "cgroup" for m in spec.mounts) or facts.pure_v2:
-        return ()
-    if own_view:
-        return tuple((names, NO_SLOT) for names, _ in hierarchies)
-    views = []
-    read_only = any("ro" in m.options for m in spec.mounts if m.type == "cgroup")
-    for names, path in hierarchies:
-        views.append((names, b.slot()))
-        b.add(P, Op.TREE_CLONE, s1=path, slot=views[-1][1], x=_ATTR_SAFE | int(read_only), z=_MS_PRIVATE)
-    return tuple(views)
+) -> Views:
+    """What each cgroup v1 mount shows: {index in spec.mounts: (controllers, slot) each}. Without a cgroup namespace of its
+    own (``own_view``) a fresh mount would show every container of the host, so that the container's own directories are
+    bound instead; a slot of NO_SLOT is a fresh mount."""
+    views: Views = {}
+    for i, m in enumerate(spec.mounts):
+        if m.type != "cgroup" or facts.pure_v2:
+            continue
+        o = parse_options(m.options, bind=False)
+        shown = []
+        for names, path in hierarchies:
+            slot = NO_SLOT if own_view else b.slot()
+            if not own_view:
+                b.add(P, Op.TREE_CLONE, s1=path, slot=slot, x=o.set, y=o.clear, z=_MS_PRIVATE)
+            shown.append((names, slot))
+        views[i] = tuple(shown)
+    return views
 
 
-def mounts(
-    b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int], views: tuple[tuple[str, int], ...]
-) -> None:
-    """The child's ops, in the document's order. ``views``: of the cgroup v1 hierarchies."""
+def mounts(b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int], views: Views) -> None:
+    """The child's ops, in the document's order."""
     for i, m in enumerate(spec.mounts):
         if i in slots:
             is_file = m.type == "bind" and m.source_is_file
             b.add(C, Op.MOUNT_TREE, s1=m.destination, slot=slots[i], flags=F_CREATE, x=int(is_file))
-        elif m.type == "cgroup" and not facts.pure_v2:
-            _cgroup_v1(b, m, views)
+        elif i in views:
+            _cgroup_v1(b, m, views[i])
         else:
             _own_mount(b, spec, m)
 
@@ -207,14 +214,15 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
     o = parse_options(m.options, bind=False)
     kind = "cgroup2" if m.type == "cgroup" else m.type
     flags, data = o.flags, _label(spec, m, o.data)
-    # its nodes and links are still to be made: read-only comes at the end
-    late = m.destination == "/dev" and flags & 1
+    # what is to be made or mounted in it must find it writable: read-only comes at the end
+    late = kind == "tmpfs" and flags & 1
     at_kernel = m.destination.startswith(("/proc", "/sys"))
+    inherits = F_LIKE_BELOW if kind == "tmpfs" and "mode=" not in data else 0
     source = b.string(m.source) if m.source and m.source != kind else 0
     b.add(
         C, Op.MOUNT, s1=m.destination, s2=kind, s3=b.string(data), n=source,
         x=(o.set if o.copy_up else flags) & ~(1 if late else 0),
-        flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0),
+        flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0) | inherits,
     )  # fmt: skip
     if o.tree_set or o.tree_clear:
         b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
@@ -256,6 +264,7 @@ _DEV_LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
 )
 
 
@@ -285,20 +294,33 @@ def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
             b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target)
     for d in spec.linux.devices:
         _device(b, d, bound=bound)
-    if dev is not None and dev.type != "bind" and "ro" in dev.options:
-        b.add(C, Op.MOUNT_ATTR, s1="/dev", x=_ATTR_RDONLY)
+    for m in spec.mounts:
+        if m.type == "tmpfs" and parse_options(m.options, bind=False).flags & 1:
+            b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)
     for path, content, mode in spec.files:
         b.add(C, Op.WRITE_FILE, s1=path, s3=b.blob(content), n=len(content), x=mode)
 
 
+def _strict(path: str) -> int:
+    """The kernel's own trees have no link that an image could have put there; elsewhere a link inside the root is followed
+    to what it hides."""
+    return F_NOSYMLINK if path.startswith(("/proc/", "/sys/")) else 0
+
+
 def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
     """Masked and read-only paths, then the root's own propagation."""
-    classic = 0 if facts.detached_templates and not facts.in_user_namespace else F_CLASSIC
+    # The covers share one superblock, which CAP_SYS_ADMIN over its user namespace could make writable for all containers
+    remounts = "CAP_SYS_ADMIN" in spec.process.capabilities.bounding and not any(
+        n.type == "user" for n in spec.linux.namespaces
+    )
+    shared = facts.detached_templates and not facts.in_user_namespace and not remounts
+    classic = 0 if shared else F_CLASSIC
     for path in spec.linux.masked_paths:
-        b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | F_NOSYMLINK | classic)
+        b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | _strict(path) | classic)
     for path in spec.linux.readonly_paths:
         copy = 0 if facts.open_tree_attr else F_CLASSIC
-        b.add(C, Op.READONLY, s1=path, x=_ATTR_RDONLY | _ATTR_SAFE, flags=F_OPTIONAL | F_NOSYMLINK | copy)
+        whole = F_RECURSIVE if _strict(path) else 0
+        b.add(C, Op.READONLY, s1=path, x=_ATTR_RDONLY | _ATTR_SAFE, flags=F_OPTIONAL | _strict(path) | whole | copy)
     word = spec.linux.rootfs_propagation
     if word:
         if word not in PROPAGATION:

@@ -36,6 +36,7 @@ class Birth:
     clone: int
     fork: int | None
     late_cgroup: bool
+    late_ipc: bool
     own_memory: bool
     visible: bool
     pivot: bool
@@ -67,10 +68,10 @@ def check_namespaces(linux: Linux, facts: HostFacts) -> None:
         seen[n.type] = n.path
     if "mount" not in seen:
         raise InvalidArgument("linux.namespaces: a container with a root of its own needs a mount namespace")
-    new_user = seen.get("user") == ""
+    new_user, joined_user = seen.get("user") == "", bool(seen.get("user"))
     if new_user and not (linux.uid_mappings and linux.gid_mappings):
         raise InvalidArgument("linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
-    if not new_user and (linux.uid_mappings or linux.gid_mappings):
+    if not (new_user or joined_user) and (linux.uid_mappings or linux.gid_mappings):
         raise InvalidArgument("linux.uidMappings: mappings are for a new user namespace, and linux.namespaces has none")
     for what, mappings in (("uidMappings", linux.uid_mappings), ("gidMappings", linux.gid_mappings)):
         if mappings and host_id(mappings, 0) is None:
@@ -88,7 +89,9 @@ def birth(linux: Linux, facts: HostFacts, *, into_cgroup: bool, joins_cgroups: b
     joined = tuple((kind, paths[kind]) for kind in _JOIN_ORDER if paths.get(kind))
     kinds = {kind for kind, _ in joined}
     late_cgroup = "cgroup" in new and joins_cgroups  # its root is where the process is when it is made: join first
-    born = new - {"time"} - ({"cgroup"} if late_cgroup else frozenset())
+    # made by root of the new user namespace, whose its files (/dev/mqueue) then are
+    late_ipc = {"ipc"} & new if "user" in new else frozenset()
+    born = new - {"time"} - late_ipc - ({"cgroup"} if late_cgroup else frozenset())
     by_fork = bool(kinds & {"pid", "user", "time"}) or ("user" in new and bool(kinds))
     time_by_fork = "time" in new and facts.kernel < _TIME_BY_EXEC
     clone, fork = _flags(born), None
@@ -100,7 +103,7 @@ def birth(linux: Linux, facts: HostFacts, *, into_cgroup: bool, joins_cgroups: b
         clone |= CLONE_NS["into_cgroup"]
     visible = "user" in paths or facts.in_user_namespace
     return Birth(
-        new=new, joined=joined, clone=clone, fork=fork, late_cgroup=late_cgroup,
+        new=new, joined=joined, clone=clone, fork=fork, late_cgroup=late_cgroup, late_ipc=bool(late_ipc),
         own_memory=bool(kinds & _OWN_MEMORY) or fork is not None or "pid" not in new, visible=visible,
         pivot=visible or "mount" in kinds,
     )  # fmt: skip
@@ -131,8 +134,9 @@ def enter(b: Builder, linux: Linux, way: Birth, cgroup_joins: list[int]) -> None
         b.add(C, Op.PARENT_WRITE, s1="uid_map", s2=map_text(linux.uid_mappings))
         b.add(C, Op.PARENT_WRITE, s1="gid_map", s2=map_text(linux.gid_mappings))
         _become_root(b)
-    if way.late_cgroup:
-        b.add(C, Op.UNSHARE, x=CLONE_NS["cgroup"])
+    late = (CLONE_NS["cgroup"] if way.late_cgroup else 0) | (CLONE_NS["ipc"] if way.late_ipc else 0)
+    if late:
+        b.add(C, Op.UNSHARE, x=late)
     if "time" in way.new:
         b.add(C, Op.UNSHARE, x=CLONE_NS["time"])
         if linux.time_offsets:

@@ -10,8 +10,9 @@ import struct
 
 from . import capabilities
 from .errors import InvalidArgument, Unsupported
-from .ops import SYNC_START_CONTAINER, Op
-from .plan_bytes import STDERR, STDIN, STDOUT, C
+from .ops import F_OPTIONAL, SYNC_START_CONTAINER, Op
+from .plan_bytes import STDERR, STDIN, STDOUT, C, P
+from .plan_namespaces import host_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def process(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, own_network: boo
     _labels(b, p, facts)
     b.add(C, Op.UMASK, x=p.user.umask)
     if not p.terminal:
+        _own_pipes(b, spec)
         b.add(C, Op.STDIO, slot=STDIN, slot2=STDOUT, n=STDERR)
     if spec.hooks.start_container:
         b.add(C, Op.SYNC, x=SYNC_START_CONTAINER)
@@ -98,8 +100,20 @@ def process(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, own_network: boo
         if limit.type not in _RLIMITS:
             raise InvalidArgument(f"process.rlimits[{i}].type: unknown limit {limit.type!r}")
         b.add(C, Op.RLIMIT, n=_RLIMITS[limit.type], x=limit.soft & (1 << 64) - 1, y=limit.hard & (1 << 64) - 1)
+    if p.user.uid != 0:
+        b.add(C, Op.CHDIR, s1=p.cwd, flags=F_OPTIONAL)
     _privileges(b, spec, p)
     b.add(C, Op.CHDIR, s1=p.cwd)
+
+
+def _own_pipes(b: Builder, spec: RuntimeSpec) -> None:
+    """The program's user, as he is known outside, may open /dev/stdin, /dev/stdout and /dev/stderr anew."""
+    user, maps = spec.process.user, (spec.linux.uid_mappings, spec.linux.gid_mappings)
+    uid = host_id(maps[0], user.uid) if maps[0] else user.uid
+    gid = host_id(maps[1], 0) if maps[1] else None
+    if uid:
+        for slot in (STDIN, STDOUT, STDERR):
+            b.add(P, Op.PIPE_OWNER, slot=slot, x=uid, y=0xFFFFFFFF if gid is None else gid)
 
 
 def _scheduling(b: Builder, spec: RuntimeSpec, p: Process) -> None:

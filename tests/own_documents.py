@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -14,6 +14,7 @@ from pycontain.plan import Place, plan
 from pycontain.runtime import generate, running
 from pycontain.runtime.cgroup_tree import Claim, claim
 from pycontain.runtime.cgroups import Member, kill
+from pycontain.runtime.failure import describe
 from pycontain.runtime.look import look
 from pycontain.runtime.roots import default_roots
 from pycontain.runtime.session import session_for
@@ -36,8 +37,17 @@ def with_resources(resources: Resources) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def at_path(path: str, resources: Resources | None = None, *args: str) -> Iterator[tuple[int, Claim]]:
-    """A container in the cgroups that ``path`` names: (pid, what was made for it). It ends with the block."""
+def at_path(
+    path: str,
+    resources: Resources | None = None,
+    *args: str,
+    meanwhile: Callable[[Claim], None] | None = None,
+    tolerated: int = 0,
+) -> Iterator[tuple[int, Claim]]:
+    """A container in the cgroups that ``path`` names: (pid, what was made for it). It ends with the block.
+
+    ``meanwhile``: happens when they are made, and it is not started yet.
+    """
     roots, facts = default_roots(), host.probe()
     session = session_for(roots, facts)
     request = options.request("host", args or ("sleep", "600"), {})
@@ -45,7 +55,7 @@ def at_path(path: str, resources: Resources | None = None, *args: str) -> Iterat
     spec = running.prepare_spec(request, roots, facts, container_id=container_id)
     wanted = dataclasses.replace(resources or Resources(), devices=spec.linux.resources.devices)
     spec = dataclasses.replace(spec, linux=dataclasses.replace(spec.linux, cgroups_path=path, resources=wanted))
-    claimed = claim(wanted, facts, path)
+    claimed = claim(wanted, facts, path, tolerated=tolerated)
     started, end = _native.Started(), _native.Exit()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -56,8 +66,12 @@ def at_path(path: str, resources: Resources | None = None, *args: str) -> Iterat
         )
         made = plan(spec, facts, place)
         template = session.template(look(request, data_root=roots.data_root).rootfs, hosts=True)
-        _native.start(made.data, (null, null, null, template.mount_fd, template.top_fd), started, deadline_ns=0)
+        if meanwhile is not None:
+            meanwhile(claimed)
+        _native.start(made.data, (null, null, null, template.mount_fd, template.top_fd, -1, session.stub_fd), started)
         yield started.pid, claimed
+    except _native.StartFailure as failure:
+        raise describe(failure, made, who="it", program="sleep", env_path=None) from None
     finally:
         os.close(null)
         if started.pidfd >= 0:

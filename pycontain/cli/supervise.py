@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..result import Outcome
     from ..runtime.roots import Roots
     from ..runtime.running import Running
+    from .relay import Relay
     from .terminal import Terminal
 
 __all__ = ["execute", "explain_timed"]
@@ -101,7 +102,7 @@ class _Signals:
 class _Follower:
     """Waits for the end of one container, and serves it until then."""
 
-    def __init__(self, running: Running, terminal: Terminal | None, timeout_s: float | None) -> None:
+    def __init__(self, running: Running, terminal: Terminal | Relay | None, timeout_s: float | None) -> None:
         self.running = running
         self.terminal = terminal
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -136,7 +137,7 @@ class _Follower:
             self.terminal.drain()
         return _outcome(self.running)
 
-    def _notice_hangup(self, terminal: Terminal, poller: select.poll) -> None:
+    def _notice_hangup(self, terminal: Terminal | Relay, poller: select.poll) -> None:
         """Our terminal is gone, so the container's goes too, as for a shell in a closed window: SIGHUP, an end of file,
         and some seconds for it to end by itself."""
         if self._hung_up or not terminal.hung_up:
@@ -160,7 +161,10 @@ class _Follower:
             return
         if number == signal.SIGINT and self._is_enough():
             why = "process 1 of a container ignores what it has no handler for; see --init"
-            say(f"killed after three interrupts ({why})", end="\n" if self.terminal is None else "\r\n")
+            say(
+                f"killed after three interrupts ({why})",
+                end="\r\n" if self.terminal is not None and self.terminal.is_raw else "\n",
+            )
             number = signal.SIGKILL
         self.running.kill(number)
 
@@ -205,6 +209,12 @@ def execute(
         raise InvalidArgument("the input device is not a TTY: leave out -t, or run it from a terminal")
     id_file = _IdFile(cidfile)
     stdin, stdout, stderr, null = _descriptors(streams)
+    relay = None
+    if not request.terminal and stdin == null and (os.isatty(stdout) or os.isatty(stderr)):
+        from .relay import Relay
+
+        relay = Relay((stdout, stderr))
+        stdout, stderr = relay.given
     try:
         with _Signals() as signals:
             size = _console_size() if request.terminal else (0, 0)
@@ -212,7 +222,9 @@ def execute(
             try:
                 signals.started(running.started.begun_ns)
                 id_file.write(running.id)
-                follower = _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s)
+                if relay is not None:
+                    relay.close_given()
+                follower = _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s, relay)
             except BaseException:  # whatever it is, what was started must not outlive us
                 running.kill(signal.SIGKILL)
                 _outcome(running)
@@ -220,12 +232,16 @@ def execute(
     finally:
         id_file.close()
         os.close(null)
+        if relay is not None:
+            relay.close()
     return _told(request, follower, timeout_s)
 
 
-def _serve(running: Running, signals: _Signals, stdin: int, stdout: int, timeout_s: float | None) -> _Follower:
+def _serve(
+    running: Running, signals: _Signals, stdin: int, stdout: int, timeout_s: float | None, relay: Relay | None
+) -> _Follower:
     if running.tty_fd < 0:
-        follower = _Follower(running, None, timeout_s)
+        follower = _Follower(running, relay, timeout_s)
         follower.follow(signals)
         return follower
     from .terminal import Terminal

@@ -23,6 +23,8 @@ class Terminal:
     """Copies ``stdin`` (or -1) -> ``tty_fd`` -> ``stdout``. Only the container's side is made non-blocking: the flags of
     ours belong to whoever else has it open."""
 
+    is_raw = True
+
     def __init__(self, tty_fd: int, stdin: int, stdout: int) -> None:
         self._tty = tty_fd
         self._stdin = stdin

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..errors import InvalidArgument
 from ..record import record
 from .devices import device_group_name, device_program, device_writes
-from .refusals import missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ def _checked_path(cgroups_path: str) -> str:
 def _version(name: str, what: str, remedy: str, facts: HostFacts) -> int:
     where = facts.controllers.get(name)
     if where is None or where.obstacle:
+        from .refusals import missing
+
         raise missing(what, name, facts, remedy)
     return where.version
 
@@ -182,6 +183,8 @@ def cgroups(r: Resources, facts: HostFacts, cgroups_path: str = "") -> tuple[Cgr
         else b""
     )
     if r.devices and v1_devices is None and not usable_v2:
+        from .refusals import missing
+
         raise missing("devices", "devices", facts, "Mount cgroup v2 or the devices hierarchy, or run with --privileged")
     made = [
         _group(facts, mount, sorted(names), wanted, core if mount == facts.unified else [], path, program)

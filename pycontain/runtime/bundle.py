@@ -46,7 +46,7 @@ def request_of_bundle(image: str) -> RunRequest:
 
     Raises: NotFound, InvalidArgument.
     """
-    spec = load_bundle(_directory(image))
+    spec = load_bundle(_directory(image), warn=lambda line: None)  # said when it starts
     return RunRequest(image=image, args=spec.process.args, terminal=spec.process.terminal)
 
 
@@ -93,8 +93,8 @@ class Bundle:
             self._hand_over_listener(pid, fd)
         elif what == SYNC_CREATE_RUNTIME:
             hooks = self.spec.hooks
-            self.run_hooks("prestart", hooks.prestart, "created", pid)
-            self.run_hooks("createRuntime", hooks.create_runtime, "created", pid)
+            self.run_hooks("prestart", hooks.prestart, "creating", pid)
+            self.run_hooks("createRuntime", hooks.create_runtime, "creating", pid)
 
     def state(self, status: str, pid: int) -> bytes:
         """The state of the container as JSON. Spec: runtime.md, "State"."""
@@ -161,6 +161,10 @@ def _run_hook(where: str, hook: Hook, state: bytes) -> None:
         )
 
 
+def _warn(line: str) -> None:
+    os.write(2, f"pycontain: warning: {line}\n".encode())
+
+
 def open_bundle(request: RunRequest, roots: Roots, container_id: str, console_size: tuple[int, int]) -> Bundle:
     """Reads, completes and plans the bundle that ``request`` names.
 
@@ -200,6 +204,7 @@ def complete(
         raise InvalidArgument(
             f"config.json: root.path: cannot use {spec.root.path}: {e.strerror} ({errno_name(e.errno or 0)})"
         ) from None
+    _check_own_settings(spec)
     filters, flags = _filter(spec, facts, cache_dir)
     own_dev = not any(m.type == "bind" and m.destination.rstrip("/") == "/dev" for m in spec.mounts)
     linux = replaced(
@@ -213,6 +218,30 @@ def complete(
     process = replaced(spec.process, env=_environment(spec), console_size=size, capabilities=caps_kept)
     mounts = tuple(_mount(i, m) for i, m in enumerate(spec.mounts))
     return replaced(spec, linux=linux, process=process, mounts=mounts)
+
+
+_SETTINGS_OF = {
+    "network": ("net", ("net.",)),
+    "ipc": ("ipc", ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")),
+    "uts": ("uts", ("kernel.domainname",)),
+}
+
+
+def _check_own_settings(spec: RuntimeSpec) -> None:
+    """A namespace that is joined by its path may be the host's own: its settings are not the container's to change."""
+    for n in spec.linux.namespaces:
+        if not n.path or n.type not in _SETTINGS_OF:
+            continue
+        file, names = _SETTINGS_OF[n.type]
+        hit = next((name for name, _ in spec.linux.sysctl if name.startswith(names)), None)
+        try:
+            same = os.path.samefile(n.path, f"/proc/self/ns/{file}")
+        except OSError:
+            continue  # the start will say what is wrong with the path
+        if hit is not None and same:
+            raise InvalidArgument(
+                f"config.json: linux.sysctl.{hit}: the {n.type} namespace {n.path} is the host's own, whose setting it would change"
+            )
 
 
 def _devices(extra: tuple[DeviceNode, ...]) -> tuple[DeviceNode, ...]:
@@ -242,8 +271,11 @@ def _environment(spec: RuntimeSpec) -> tuple[str, ...]:
     if any(item.startswith("HOME=") for item in env):
         return env
     passwd = read_file_in_layers((spec.root.path,), "/etc/passwd", _FILE_LIMIT) or b""
-    user = resolve_user(str(spec.process.user.uid), passwd, b"", ())
-    return (*env, f"HOME={user.home or '/'}")
+    try:
+        home = resolve_user(str(spec.process.user.uid), passwd, b"", ()).home
+    except InvalidArgument:  # an id that no passwd can name
+        home = ""
+    return (*env, f"HOME={home or '/'}")
 
 
 def _mount(index: int, m: MountPoint) -> MountPoint:
@@ -271,7 +303,7 @@ def after_end(bundle: Bundle) -> Callable[[], None]:
         try:
             bundle.run_hooks("poststop", bundle.spec.hooks.poststop, "stopped", 0)
         except SetupFailed as error:
-            os.write(2, f"pycontain: warning: {error}\n".encode())
+            _warn(str(error))
         bundle.release()
 
     return end

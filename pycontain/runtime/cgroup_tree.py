@@ -1,8 +1,8 @@
 """Making cgroups before a start: the levels above a container's own, and the controllers handed down through them.
 
 cgroup v2 gives a controller to the children of a directory by a write into its cgroup.subtree_control, which a directory
-with processes in it refuses (EBUSY), all but the very top. When the only process there is this one, as in a container
-with a cgroup namespace of its own, it steps aside into a leaf, and back at the end.
+with processes in it refuses (EBUSY), all but the very top. When only this process and its children are there, as in a
+container with a cgroup namespace of its own, they step aside into a leaf, and back at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 
 from .. import limits
 from ..errors import Conflict, PycontainError, SetupFailed, Unsupported, errno_name
+from ..hierarchies import strangers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,19 +49,28 @@ def hand_down(directory: str, names: tuple[str, ...], needed: frozenset[str]) ->
     absent = [n for n in names if n in offered and n not in enabled]
     if not absent:
         return
+    # asked first: cpu and pids would be granted all the same, and make a root of threads of it, below which nothing can live
+    if _populated(directory) and not _step_aside(directory):
+        for name in absent:
+            if name in needed:
+                raise _refused(directory, name, OSError(_EBUSY, ""))
+        return
     try:
         write(file, " ".join("+" + n for n in absent))
         return
-    except OSError as e:
-        if e.errno == _EBUSY and _step_aside(directory):
-            hand_down(directory, names, needed)
-            return
+    except OSError:
+        pass  # one of them: which?
     for name in absent:
         try:
             write(file, "+" + name)
         except OSError as e:
             if name in needed:
                 raise _refused(directory, name, e) from None
+
+
+def _populated(directory: str) -> bool:
+    """Whether the rule against processes in inner cgroups applies: everywhere but at the very top, which has no type."""
+    return os.path.exists(f"{directory}/cgroup.type") and bool(read(f"{directory}/cgroup.procs"))
 
 
 def _refused(directory: str, name: str, e: OSError) -> Unsupported:
@@ -79,13 +89,22 @@ def _leaf(directory: str) -> str:
     return f"{directory}{limits.CGROUP_BASE}-self-{os.getpid()}"
 
 
+def _text(path: str) -> str:
+    try:
+        return read(path) + "\n"
+    except OSError:
+        return ""
+
+
 def _step_aside(directory: str) -> bool:
-    """Moves this process into a leaf when it is the only one in ``directory``."""
-    if read(f"{directory}/cgroup.procs").split() != [str(os.getpid())]:
+    """Moves this process and its children into a leaf when there are no others in ``directory``."""
+    procs = read(f"{directory}/cgroup.procs")
+    if strangers(procs, os.getpid(), _text):
         return False
     try:
         os.makedirs(_leaf(directory), 0o755, exist_ok=True)
-        write(f"{_leaf(directory)}/cgroup.procs", "0")
+        for pid in procs.split():
+            write(f"{_leaf(directory)}/cgroup.procs", pid)
     except OSError:
         return False
     return True
@@ -99,7 +118,8 @@ def step_back(directory: str) -> None:
         file = f"{directory}/cgroup.subtree_control"
         for name in read(file).split():
             write(file, "-" + name)
-        write(f"{directory}/cgroup.procs", "0")
+        for pid in read(f"{_leaf(directory)}/cgroup.procs").split():
+            write(f"{directory}/cgroup.procs", pid)
         os.rmdir(_leaf(directory))
     except OSError:
         pass  # others make use of it meanwhile: the leaf stays, with us in it
@@ -182,8 +202,9 @@ class Claim:
         self.made.clear()
 
 
-def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
+def claim(resources: Resources, facts: HostFacts, cgroups_path: str, *, tolerated: int = 0) -> Claim:
     """Makes the cgroups that ``cgroups_path`` names, with all missing levels, for one start; then Claim.release.
+    ``tolerated``: a process that may be in them (the holder of a systemd scope).
 
     Raises: InvalidArgument, Unsupported as limits.cgroups; Conflict when the cgroup holds processes or is frozen;
     SetupFailed when it cannot be made.
@@ -192,7 +213,7 @@ def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
     try:
         for group in claimed.groups:
             try:
-                _claim_one(group, claimed.made, facts)
+                _claim_one(group, claimed.made, facts, tolerated)
             except OSError as e:
                 raise SetupFailed(
                     f"cannot make the cgroup {limits.path_of(group, '', '')}: {e.strerror} ({errno_name(e.errno or 0)}). "
@@ -206,7 +227,7 @@ def claim(resources: Resources, facts: HostFacts, cgroups_path: str) -> Claim:
     return claimed
 
 
-def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
+def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts, tolerated: int) -> None:
     leaf = limits.path_of(group, "", "")
     parts = group.path.strip("/").split("/")
     levels = [group.mount + "".join(f"/{p}" for p in parts[:n]) for n in range(1, len(parts) + 1)]
@@ -220,19 +241,19 @@ def _claim_one(group: limits.Cgroup, made: list[str], facts: HostFacts) -> None:
             made.append(level)
         except FileExistsError:
             if level == leaf:
-                _refuse_used(group, leaf)
+                _refuse_used(group, leaf, tolerated)
     _refuse_frozen(group, leaf)
     if group.version == 1:
         fresh = tuple(level for level in levels[:-1] if level in made)
         _prepare_v1(group, fresh if "cpuset" in group.controllers else (), facts)
 
 
-def _refuse_used(group: limits.Cgroup, directory: str) -> None:
+def _refuse_used(group: limits.Cgroup, directory: str, tolerated: int) -> None:
     """Raises Conflict for a cgroup that a new container may not be put into."""
     from .cgroups import Member, pids
 
     member = Member(controllers=group.controllers, version=group.version, directory=directory)
-    inside = pids((member,))
+    inside = [p for p in pids((member,)) if p != tolerated or p == 0]
     if inside:
         some = ", ".join(str(p) for p in inside[:5])
         raise Conflict(

@@ -41,6 +41,8 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
     40,
 )
 
+_EAGAIN, _EBUSY, _ENODEV, _EOPNOTSUPP = 11, 16, 19, 95
+
 
 _OUTER = (
     "the seccomp filter or a security module of an outer container forbids it. `pycontain doctor` shows what it can see"
@@ -146,8 +148,13 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
             6: "no such block device",
             19: "no such block device",
             34: "out of range",
+            _EOPNOTSUPP: "nothing weighs this device: enable io.cost on it, or select the bfq scheduler"
+            if "weight" in op.s1
+            else why,
         }.get(number, why)
         return f"set {op.s1} to {op.s2!r}: {hint} ({name})"
+    if op.name == "CGROUP_OPEN" and number == _ENOENT:
+        return f"open the cgroup {op.s1}: it has been removed meanwhile (ENOENT)"
     if op.name in ("CGROUP_MAKE", "CGROUP_OPEN"):
         return f"make cgroup {op.s1}: {why} ({name})"
     if op.name == "OVERLAY":
@@ -189,7 +196,8 @@ def _child(op: _Failed, failure: StartFailure) -> str:
     if op.name in ("CAPS", "CAP_AMBIENT", "CAP_BOUND"):
         return f"set capabilities: {why} ({name}): this process does not have all that were asked for; `pycontain doctor` lists what it has"
     if op.name == "CGROUP_JOIN":
-        return f"join a cgroup: {why} ({name})"
+        gone = "it has been removed meanwhile" if number == _ENODEV else why
+        return f"join a cgroup: {gone} ({name})"
     return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f" ({failure.step}): {why} ({name})"
 
 
@@ -213,6 +221,12 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
             return Unsupported(
                 f"cannot start {who}: too many namespaces on this host (ENOSPC). See /proc/sys/user/max_*_namespaces"
             )
+        why = {
+            _EAGAIN: "no more processes may be made (pids.max of a cgroup above, or RLIMIT_NPROC)",
+            _EBUSY: "its cgroup hands controllers down to others, so no process may be in it",
+            _ENODEV: "its cgroup has been removed meanwhile",
+            _EOPNOTSUPP: "its cgroup is threaded, or below a threaded one",
+        }.get(failure.errno, why)
         return SetupFailed(f"cannot start {who}: clone3: {why} ({name})", **facts)
     if failure.step == "decode plan":
         return InvalidArgument(f"cannot start {who}: the Plan is malformed at byte {failure.arg}")

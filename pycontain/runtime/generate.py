@@ -27,6 +27,7 @@ from ..spec.runtime import (
     RuntimeSpec,
     User,
 )
+from .look import has_dev_volume
 from .userns import check_mapped
 
 TYPE_CHECKING = False
@@ -130,8 +131,10 @@ def _namespaces(request: RunRequest, maps: Mappings) -> tuple[Namespace, ...]:
 
 
 def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
-    """/dev is a tmpfs with nodes of its own, rather than part of the root's topmost layer."""
-    return request.read_only or request.privileged or facts.in_user_namespace
+    """/dev is a tmpfs with nodes of its own, rather than part of the root's topmost layer. A volume on /dev is the caller's:
+    nodes made there would be the host's."""
+    wanted = request.read_only or request.privileged or facts.in_user_namespace
+    return wanted and not has_dev_volume(request)
 
 
 def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:

@@ -7,6 +7,7 @@ kept for its shape: same request, same answers here, same Plan.
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 
 from ..errors import InvalidArgument, errno_name
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..image.users import ResolvedUser
     from ..request import DeviceRate, RunRequest
 
-__all__ = ["Resolved", "look"]
+__all__ = ["Resolved", "has_dev_volume", "look"]
 
 _FILE_LIMIT = 4 << 20  # bytes of an image's passwd or group
 
@@ -161,13 +162,18 @@ def _walk_devices(directory: str) -> list[tuple[str, os.stat_result]]:
     return out
 
 
+def has_dev_volume(request: RunRequest) -> bool:
+    """Whether a directory of the host lies on /dev."""
+    return any(m.type == "bind" and posixpath.normpath(m.target).rstrip("/") == "/dev" for m in request.mounts)
+
+
 # in every container already
 _DEFAULT_NODES = frozenset(f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"))
 
 
 def _devices(request: RunRequest) -> tuple[tuple[DeviceNode, ...], tuple[DeviceRule, ...]]:
     pairs: list[tuple[DeviceNode, DeviceRule]] = []
-    if request.privileged:
+    if request.privileged and not has_dev_volume(request):
         pairs = [_node(p, p, "rwm", i) for p, i in _walk_devices("/dev")]
     for d in request.devices:
         info = _stat_device(d.source, "--device")

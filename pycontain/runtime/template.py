@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Template", "build"]
 
-_MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NOEXEC = 0x2, 0x8
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x8
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
     ("fd", "/proc/self/fd"),
@@ -226,6 +226,7 @@ def build(
         top = _fill(root, hidden_dirs, hidden_files, lower, hosts, links)
         if facts.detached_templates:
             _native.superblock_readonly(root)
+            _native.mount_attributes(root, _MOUNT_ATTR_RDONLY)  # says so in every container's mount table too
     except OSError as e:
         if root >= 0:
             os.close(root)

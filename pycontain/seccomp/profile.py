@@ -160,12 +160,14 @@ def parse_docker_profile(source: bytes | str, caps: frozenset[str], arch: str, k
         raise InvalidArgument("seccomp profile: $: expected the key defaultAction, found none")
     host = _Host(caps=caps, arch=_ALIASES.get(arch, arch), kernel=kernel)
     default_action = root["defaultAction"].one_of(ACTIONS)
-    rules = [_parse_rule(entry, host) for entry in root["syscalls"].items()] if "syscalls" in root else []
+    rules = (
+        [rule for entry in root["syscalls"].items() for rule in _parse_rule(entry, host)] if "syscalls" in root else []
+    )
     return Filter(
         default_action=default_action,
         default_errno=_parse_errno(root, "defaultErrnoRet", "defaultErrno", default_action),
         architectures=_parse_architectures(root, host.arch),
-        rules=tuple(rule for rule in rules if rule is not None),
+        rules=tuple(rules),
         flags=tuple(flag.one_of(frozenset(FLAGS)) for flag in root["flags"].items()) if "flags" in root else (),
     )
 
@@ -209,7 +211,9 @@ _RULE_KEYS = frozenset({
 })  # fmt: skip
 
 
-def _parse_rule(entry: _Node, host: _Host) -> Rule | None:
+def _parse_rule(entry: _Node, host: _Host) -> tuple[Rule, ...]:
+    """Conditions on different arguments must all hold. When one argument has several, any condition is enough: each is a
+    rule of its own, as runc and crun have it (libseccomp takes one comparison for each argument)."""
     fields = entry.known_fields(_RULE_KEYS)
     if ("names" in fields) == ("name" in fields) or "action" not in fields:
         found = ", ".join(sorted(fields))
@@ -228,7 +232,11 @@ def _parse_rule(entry: _Node, host: _Host) -> Rule | None:
     )
     wanted = "includes" not in fields or _included(fields["includes"], host)
     unwanted = "excludes" in fields and _excluded(fields["excludes"], host)
-    return rule if wanted and not unwanted else None
+    if not wanted or unwanted:
+        return ()
+    if len({arg.index for arg in rule.args}) == len(rule.args):
+        return (rule,)
+    return tuple(Rule(names=rule.names, action=rule.action, errno=rule.errno, args=(arg,)) for arg in rule.args)
 
 
 def _parse_arg(node: _Node) -> Arg:

@@ -144,15 +144,22 @@ static int do_fork(struct pc_child *c, const struct pc_op *op)
 	sys_exit_group(0);
 }
 
-/* The working directory must lie inside the root: an inherited fd or a magic link could lead out (2024-21626). */
+/* The working directory must lie inside the root: an inherited fd or a magic link could lead out (2024-21626).
+ * Two ops: as root (optional), then as the user who runs there, who need not be able to enter it by himself. */
 static int do_chdir(struct pc_child *c, const struct pc_op *op)
 {
 	char where[4096];
 	int err = sys_chdir(op_s1(c, op));
 
+	if (err == -EACCES && ((op->flags & PC_F_OPTIONAL) || c->in_cwd))
+		err = 0;
+	else if (err == 0)
+		c->in_cwd = true;
 	if (err < 0)
 		return err;
 	long n = sys_getcwd(where, sizeof where);
+	if (n == -EACCES) /* a parent that this user may not read; the first op has looked */
+		return c->in_cwd ? 0 : at_step(c, PC_STEP_OUTSIDE_ROOT, (int)n);
 	if (n < 0)
 		return at_step(c, PC_STEP_OUTSIDE_ROOT, (int)n);
 	if (where[0] != '/')

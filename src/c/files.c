@@ -33,15 +33,22 @@ static int open_parent(struct pc_child *c, const char *path, const char **name)
 	return pc_resolve(c, cut ? dir : "/", false, PC_TARGET_DIR);
 }
 
-/* What an image has there may stay when it is just this device; anything else under its name is a trap (2026-88265). */
-static bool same_node(int dir, const char *name, const struct pc_op *op)
+static bool is_node(int fd, const struct pc_op *op)
 {
 	struct statx st;
 
-	if (sys_statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st) < 0)
+	if (sys_statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0)
 		return false;
 	uint64_t number = (st.stx_rdev_minor & 0xffu) | st.stx_rdev_major << 8 | (uint64_t)(st.stx_rdev_minor & ~0xffu) << 12;
 	return (st.stx_mode & S_IFMT) == (op->x & S_IFMT) && number == op->y;
+}
+
+/* What an image has there may stay when it is just this device; anything else under its name is a trap (2026-88265). */
+static bool same_node(int dir, const char *name, const struct pc_op *op)
+{
+	scoped_fd int node = sys_openat2(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH);
+
+	return node >= 0 && is_node(node, op);
 }
 
 int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
@@ -51,21 +58,23 @@ int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
 
 	if (dir < 0)
 		return dir;
+	/* the mode as the node is made: a name that is looked up again may lead to another file by then, on a volume that
+	 * another container writes to */
+	unsigned mask = sys_umask(0);
 	int err = sys_mknodat(dir, name, (unsigned)op->x, (unsigned)op->y);
+	(void)sys_umask(mask);
 	if (err == -EEXIST)
 		return same_node(dir, name, op) ? 0 : err;
 	if (err < 0)
 		return err;
+	if (op->z == 0)
+		return 0;
 	scoped_fd int node = sys_openat2(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH);
 	if (node < 0)
 		return node;
-	if (op->z != 0) {
-		err = sys_fchownat(node, "", (uint32_t)(op->z >> 32), (uint32_t)op->z, AT_EMPTY_PATH);
-		if (err < 0)
-			return err;
-	}
-	/* mknod honours the umask; the mode that was asked for is meant exactly */
-	return sys_fchmodat(dir, name, (unsigned)op->x & 07777u);
+	if (!is_node(node, op))
+		return -EEXIST; /* exchanged since */
+	return sys_fchownat(node, "", (uint32_t)(op->z >> 32), (uint32_t)op->z, AT_EMPTY_PATH);
 }
 
 int pc_do_make_link(struct pc_child *c, const struct pc_op *op)

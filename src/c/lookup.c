@@ -8,6 +8,7 @@
  */
 #include "job.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <stdbool.h>
 
@@ -18,20 +19,67 @@ static bool ends_name(char c)
 }
 
 /* The interpreter that a script names in its first line, into `out`; 0 when it is no script. */
-static int read_interpreter(int fd, char *out, size_t room)
+static int script_interpreter(const char *line, size_t n, char *out, size_t room)
 {
-	char line[256]; /* as far as the kernel looks */
-	long n = sys_read(fd, line, sizeof line);
 	size_t from = 2, to;
 
 	if (n < 3 || line[0] != '#' || line[1] != '!')
 		return 0;
-	while (from < (size_t)n && (line[from] == ' ' || line[from] == '\t'))
+	while (from < n && (line[from] == ' ' || line[from] == '\t'))
 		from++;
-	for (to = from; to < (size_t)n && !ends_name(line[to]) && to - from < room - 1; to++)
+	for (to = from; to < n && !ends_name(line[to]) && to - from < room - 1; to++)
 		out[to - from] = line[to];
 	out[to - from] = '\0';
 	return to > from;
+}
+
+static long read_at(int fd, void *buf, size_t n, uint64_t offset)
+{
+	return PC_SYS4(SYS_pread64, fd, buf, n, (long)offset);
+}
+
+/* The loader that an ELF file names (PT_INTERP), into `out`; 0 when it names none that the kernel would take. */
+static int elf_interpreter(int fd, const char *head, size_t n, char *out, size_t room)
+{
+	union {
+		Elf32_Ehdr e32;
+		Elf64_Ehdr e64;
+	} e;
+	union {
+		Elf32_Phdr p32;
+		Elf64_Phdr p64;
+	} p;
+	bool wide = head[EI_CLASS] == ELFCLASS64;
+
+	if (n < sizeof e || head[0] != 0x7f || head[1] != 'E' || head[2] != 'L' || head[3] != 'F')
+		return 0;
+	__builtin_memcpy(&e, head, sizeof e);
+	uint64_t at = wide ? e.e64.e_phoff : e.e32.e_phoff;
+	unsigned count = wide ? e.e64.e_phnum : e.e32.e_phnum;
+	size_t size = wide ? sizeof p.p64 : sizeof p.p32;
+	for (unsigned i = 0; i < count && i < 1024; i++, at += size) { /* the kernel takes 64 kB of headers at most */
+		if (read_at(fd, &p, size, at) != (long)size)
+			return 0;
+		if ((wide ? p.p64.p_type : p.p32.p_type) != PT_INTERP)
+			continue;
+		uint64_t where = wide ? p.p64.p_offset : p.p32.p_offset, length = wide ? p.p64.p_filesz : p.p32.p_filesz;
+		if (length < 2 || length > room || read_at(fd, out, length, where) != (long)length || out[length - 1] != '\0')
+			return length > room ? -ENAMETOOLONG : 0;
+		return 1;
+	}
+	return 0;
+}
+
+/* Who would execute this file in its own place: a script's interpreter, an ELF file's loader. 0: nobody. */
+static int read_interpreter(int fd, char *out, size_t room)
+{
+	char head[256]; /* as far as the kernel looks for either */
+	long n = sys_read(fd, head, sizeof head);
+
+	if (n <= 0)
+		return 0;
+	int found = script_interpreter(head, (size_t)n, out, room);
+	return found ? found : elf_interpreter(fd, head, (size_t)n, out, room);
 }
 
 static int mount_id(int fd, uint64_t *id)
@@ -62,7 +110,7 @@ static bool on_root_mount(const char *path)
 /* -ELOOP when a path to what is executed leads through a magic link; *stub when the answer may not hold until execve. */
 static int no_way_to_engine(const char *path, bool *stub)
 {
-	char interpreter[256];
+	char interpreter[4096]; /* PATH_MAX, which a loader's path may have */
 
 	for (int depth = 0; depth < 8; depth++) {
 		scoped_fd int seen = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
@@ -77,8 +125,9 @@ static int no_way_to_engine(const char *path, bool *stub)
 		scoped_fd int fd = sys_openat2(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_NO_MAGICLINKS);
 		if (fd < 0) /* who may execute and not read may not write to the engine either */
 			return 0;
-		if (!read_interpreter(fd, interpreter, sizeof interpreter))
-			return 0;
+		int found = read_interpreter(fd, interpreter, sizeof interpreter);
+		if (found <= 0)
+			return found;
 		path = interpreter;
 	}
 	return -ELOOP; /* deeper than the kernel follows */

@@ -78,8 +78,40 @@ static int target_of(struct pc_child *c, const struct pc_op *op, enum pc_target 
 	return pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, op->flags & PC_F_CREATE ? kind : PC_TARGET_EXISTS);
 }
 
+/* A mount on /proc would cover what guards it. The Plan's own paths there were looked at when it was made; by any other
+ * path only a link of the image leads there. */
+static int not_on_proc(struct pc_child *c, const struct pc_op *op, int at)
+{
+	const char *path = op_s1(c, op), *proc = "/proc";
+	struct statfs st;
+
+	while (*proc != '\0' && *path == *proc) {
+		path++;
+		proc++;
+	}
+	if (*proc == '\0' && (*path == '/' || *path == '\0'))
+		return 0;
+	int err = sys_fstatfs(at, &st);
+	if (err == 0 && st.f_type == PROC_SUPER_MAGIC)
+		err = -ELOOP;
+	return at_step(c, PC_STEP_RESOLVE, err);
+}
+
+/* A directory's owner and mode on another, as far as they go. */
+static int like(int to, int from)
+{
+	struct statx st;
+	int err = sys_statx(from, "", AT_EMPTY_PATH, STATX_MODE | STATX_UID | STATX_GID, &st);
+
+	if (err == 0)
+		err = sys_fchownat(to, "", st.stx_uid, st.stx_gid, AT_EMPTY_PATH);
+	if (err == 0) /* by name: fchmod knows no O_PATH descriptors */
+		err = sys_fchmodat(to, ".", st.stx_mode & 07777u);
+	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* an owner that this user namespace has no number for */
+}
+
 /* A tmpfs that begins as a copy of the directory that it covers: filled while nobody else can see it. */
-static int mount_copy(int dir, const char *type, uint64_t flags, const char *data)
+static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data)
 {
 	char option[256];
 	const char *from = data;
@@ -88,6 +120,8 @@ static int mount_copy(int dir, const char *type, uint64_t flags, const char *dat
 
 	if (fs < 0)
 		return fs;
+	if ((err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0)) < 0)
+		return err;
 	while (*from != '\0') {
 		size_t n = 0, equals = 0;
 		for (; from[n] != '\0' && from[n] != ',' && n < sizeof option - 1; n++) {
@@ -109,7 +143,7 @@ static int mount_copy(int dir, const char *type, uint64_t flags, const char *dat
 	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	if (mount < 0)
 		return mount;
-	if ((err = pc_copy_tree(dir, mount)) < 0)
+	if ((err = pc_copy_tree(dir, mount)) < 0 || (err = like(mount, dir)) < 0)
 		return err;
 	struct mount_attr attr = {.attr_set = flags};
 	if ((err = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
@@ -117,22 +151,36 @@ static int mount_copy(int dir, const char *type, uint64_t flags, const char *dat
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
+static bool is_there(struct pc_child *c, const struct pc_op *op)
+{
+	scoped_fd int at = open_in_root(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK);
+
+	return at >= 0;
+}
+
 /* mount(2) is cheaper than fsopen for a fresh file system; "." after fchdir keeps the path from a second look-up. */
 int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 {
+	bool there = (op->flags & PC_F_LIKE_BELOW) && is_there(c, op);
 	scoped_fd int dir = target_of(c, op, PC_TARGET_DIR);
-	const char *data = op_s3(c, op), *source = pc_str(&c->job->plan, op->n);
+	const char *data = op_s3(c, op), *named = pc_str(&c->job->plan, op->n);
+	const char *source = *named ? named : op_s2(c, op);
 
 	if (dir < 0)
 		return dir;
-	if (op->flags & PC_F_COPY_UP)
-		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), op->x, data));
-	int err = sys_fchdir(dir);
+	int err = not_on_proc(c, op, dir);
 	if (err < 0)
 		return err;
-	err = sys_mount(*source ? source : op_s2(c, op), ".", op_s2(c, op), op->x, *data ? data : NULL);
+	if (op->flags & PC_F_COPY_UP)
+		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), source, op->x, data));
+	if ((err = sys_fchdir(dir)) < 0)
+		return err;
+	err = sys_mount(source, ".", op_s2(c, op), op->x, *data ? data : NULL);
 	int back = sys_fchdir(c->root_fd);
-	return err < 0 ? err : back;
+	if (err < 0 || back < 0 || !there)
+		return err < 0 ? err : back;
+	scoped_fd int mounted = target_of(c, op, PC_TARGET_EXISTS);
+	return mounted < 0 ? mounted : like(mounted, dir);
 }
 
 /* The path names the mount's own root now: resolving it again leads there, through nothing that could have changed. */
@@ -151,7 +199,8 @@ int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
 
 	if (at < 0)
 		return at;
-	return sys_move_mount(op_slot(c, op->slot), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	int err = not_on_proc(c, op, at);
+	return err < 0 ? err : sys_move_mount(op_slot(c, op->slot), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 /* The cover of a masked file is the container's own /dev/null, after a look that it is one (2025-31133). */
@@ -207,20 +256,22 @@ int pc_do_mask(struct pc_child *c, const struct pc_op *op)
 	return sys_move_mount(cover, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
+/* A copy of the mount and all below it, of which the first, or with RECURSIVE every one, becomes read-only. */
 int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 {
 	struct mount_attr attr = {.attr_set = op->x};
 	const unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+	const unsigned all = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
+	bool two_steps = (op->flags & PC_F_CLASSIC) || !all;
 	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
 
 	if (at < 0)
 		return at;
-	scoped_fd int copy = op->flags & PC_F_CLASSIC ? sys_open_tree(at, "", flags)
-						      : sys_open_tree_attr(at, "", flags, &attr, sizeof attr);
+	scoped_fd int copy = two_steps ? sys_open_tree(at, "", flags) : sys_open_tree_attr(at, "", flags, &attr, sizeof attr);
 	if (copy < 0)
 		return copy;
-	if (op->flags & PC_F_CLASSIC) {
-		int err = sys_mount_setattr(copy, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr);
+	if (two_steps) {
+		int err = sys_mount_setattr(copy, "", AT_EMPTY_PATH | all, &attr, sizeof attr);
 		if (err < 0)
 			return err;
 	}

@@ -95,6 +95,7 @@ enum {
 	PC_F_PIVOT = 128,    /* ROOT_ATTACH: keep the old root for ROOT_PIVOT, which comes later */
 	PC_F_LAYER_PLUS = 256, /* OVERLAY: "lowerdir+" takes strings (6.5) */
 	PC_F_COPY_UP = 512,    /* MOUNT: a tmpfs that begins as a copy of what it covers */
+	PC_F_LIKE_BELOW = 2048, /* MOUNT: owner and mode of the directory that it covers */
 	PC_F_USERXATTR = 1024, /* OVERLAY: marks in user.* (inside a user namespace) */
 };
 
@@ -161,7 +162,9 @@ enum {
 	X(PERSONALITY, PC_IN_C)                               /* persona x */                                          \
 	X(MEMORY_POLICY, PC_IN_C | PC_BLOB)                   /* mode and flags x, node mask */                        \
 	X(LISTENER, PC_IN_C | PC_BLOB | PC_ASKS)              /* SECCOMP whose notifications go to the caller */       \
-	X(SYNC, PC_IN_C | PC_ASKS)                            /* the caller does its part x (enum pc_sync) */
+	X(SYNC, PC_IN_C | PC_ASKS)                            /* the caller does its part x (enum pc_sync) */           \
+	/* prepare */                                                                                                  \
+	X(PIPE_OWNER, PC_IN_P | PC_SLOT)                      /* the pipe in slot, if it is one, is given to uid x, gid y */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };

@@ -116,10 +116,14 @@ def _fds() -> dict[int, str]:
     return found
 
 
-def _mounts() -> Counter[str]:
-    # without the ids, which are used again; what counts is what is mounted where
+_BASES = "/var/tmp/pct-"  # how the directory of a test session begins (conftest.py, `base`)
+
+
+def _mounts(below: tuple[str, ...]) -> Counter[str]:
+    """Without the ids, which are used again; what counts is what is mounted where. Another session's are its own."""
     lines = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
-    return Counter(" ".join(words[2:]) for words in lines)
+    ours = (w for w in lines if not below or not w[4].startswith(_BASES) or w[4].startswith(below))
+    return Counter(" ".join(words[2:]) for words in ours)
 
 
 def left_by(data_root: str, run_root: str) -> list[str]:
@@ -161,7 +165,7 @@ def take(roots: tuple[str, str] | None = None, below: tuple[str, ...] = ()) -> C
     """The census now. ``roots``: data root and run root to look into; ``below``: whose guardians are counted too."""
     return Census(
         processes=_processes(below),
-        mounts=_mounts(),
+        mounts=_mounts(below),
         cgroups=_cgroups(),
         interfaces=set(os.listdir("/sys/class/net")),
         fds=_fds(),

@@ -184,7 +184,8 @@ def test_pipes_as_text() -> None:
 
 def test_facts_of_a_running_container() -> None:
     with living("sleep", "600", name="web") as c:
-        assert Path(f"/proc/{c.pid}/cmdline").read_bytes() == b"sleep\x00600\x00"
+        # execve wakes us before it has laid out the arguments
+        until(lambda: Path(f"/proc/{c.pid}/cmdline").read_bytes() == b"sleep\x00600\x00")
         assert (c.name, c.args, c.exit_code, c.returncode, c.poll(), c.usage, c.oom_killed) == (
             "web", ("sleep", "600"), None, None, None, None, False,
         )  # fmt: skip

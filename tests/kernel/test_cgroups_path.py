@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from probes import cgroup_dirs, runs
 
 from pycontain import _native, host
 from pycontain.errors import Conflict, InvalidArgument, SetupFailed, Unsupported
-from pycontain.runtime.cgroup_tree import claim, hand_down, read
+from pycontain.runtime.cgroup_tree import Claim, claim, hand_down, read
 from pycontain.spec.runtime import CPU, HugepageLimit, Memory, Resources
 from tests.own_documents import at_path
 
@@ -42,6 +40,17 @@ def nothing_left() -> Iterator[None]:
     for path in left:
         _native.remove_cgroup(path)
     assert not left
+
+
+@contextlib.contextmanager
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the test's own."""
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -95,13 +104,12 @@ def test_an_empty_cgroup_that_was_there_is_used_emptied_and_kept() -> None:
 @pytest.mark.parametrize("below", ["", "x"])
 def test_a_cgroup_with_processes_is_refused(below: str) -> None:
     mount = host.probe().controllers["memory"].mount
-    with existing(mount) as path, subprocess.Popen(["sleep", "600"]) as process:
+    with existing(mount) as path, sleeper() as process:
         (path / below).mkdir(exist_ok=True)
         (path / below / "cgroup.procs").write_text(str(process.pid))
         with pytest.raises(Conflict, match=rf"is in use: 1 processes are in it \({process.pid}\)"):
             claim(Resources(), host.probe(), f"/{NAME}")
         assert process.poll() is None and found() == [str(path)]  # what it had made elsewhere is gone again
-        process.send_signal(signal.SIGKILL)
 
 
 def test_a_frozen_v1_cgroup_is_refused() -> None:
@@ -174,15 +182,14 @@ def test_a_level_with_processes_cannot_hand_down() -> None:
     if where is None or where.version == 1:
         pytest.skip("this host has no hugetlb controller in cgroup v2")
     asked = Resources(hugepage_limits=(HugepageLimit(page_size="2MB", limit=4 << 20),))
-    with existing(where.mount) as path, subprocess.Popen(["sleep", "600"]) as process:
+    with existing(where.mount) as path, sleeper() as process:
         (path / "cgroup.procs").write_text(str(process.pid))
         message = (
             rf"cannot hand down the hugetlb controller from {path} \(EBUSY\): processes are in it \({process.pid}\)"
         )
         with pytest.raises(Unsupported, match=message):
             claim(asked, host.probe(), f"/{NAME}/a")
-        assert not (path / "a").exists()
-        process.kill()
+        assert not (path / "a").exists() and read(f"{path}/cgroup.type") == "domain"
 
 
 def test_one_controller_that_is_not_to_be_had_takes_no_other_with_it() -> None:
@@ -196,9 +203,27 @@ def test_one_controller_that_is_not_to_be_had_takes_no_other_with_it() -> None:
 
 
 def test_one_that_is_removed_meanwhile_is_named() -> None:
-    facts = host.probe()
-    claimed = claim(Resources(), facts, f"/{NAME}/a")
-    gone = dataclasses.replace(claimed.groups[0])
-    os.rmdir(gone.mount + gone.path)
-    claimed.release()
-    assert not found()
+    def remove(claimed: Claim) -> None:
+        os.rmdir(claimed.made[-1])
+
+    with (
+        pytest.raises(SetupFailed, match=rf"open the cgroup .*/{NAME}/a: it has been removed meanwhile \(ENOENT\)"),
+        at_path(f"/{NAME}/a", meanwhile=remove),
+    ):
+        pass
+
+
+def test_one_of_v2_that_gets_children_with_controllers_meanwhile_is_named() -> None:
+    where = host.probe().controllers.get("hugetlb")
+    if where is None or where.version == 1:
+        pytest.skip("this host has no hugetlb controller in cgroup v2")
+
+    def use(claimed: Claim) -> None:
+        hand_down(f"{where.mount}/{NAME}/a", ("hugetlb",), frozenset())
+
+    asked = Resources(hugepage_limits=(HugepageLimit(page_size="2MB", limit=4 << 20),))
+    with (
+        pytest.raises(SetupFailed, match=r"clone3: its cgroup hands controllers down to others.*\(EBUSY\)"),
+        at_path(f"/{NAME}/a", asked, meanwhile=use),
+    ):
+        pass

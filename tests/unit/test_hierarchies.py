@@ -77,6 +77,12 @@ def test_alone_at_the_root_of_a_cgroup_namespace() -> None:
     assert not found.controllers["memory"].obstacle
 
 
+def test_with_our_own_children_at_the_root_of_a_cgroup_namespace() -> None:
+    child = {"/proc/4712/status": f"Name:\tx\nPPid:\t{PID}\nTracerPid:\t0\n"}
+    found = look(ROOT_V2, "0::/", {**CONTAINER, **child, "/sys/fs/cgroup/cgroup.procs": f"{PID}\n4712\n"})
+    assert not found.controllers["memory"].obstacle
+
+
 def test_not_alone_at_the_root_of_a_cgroup_namespace() -> None:
     found = look(ROOT_V2, "0::/", {**CONTAINER, "/sys/fs/cgroup/cgroup.procs": f"1\n{PID}\n"})
     assert (found.base, found.obstacle) == ("", "")  # a cgroup without controllers is still to be had

@@ -14,8 +14,10 @@ def accelerator() -> str:
     return os.environ.get("PYCONTAIN_VM_ACCEL", "tcg,thread=multi")
 
 
-def machine_arguments(*, kernel: Path, initrd: Path, memory_mb: int, cpus: int) -> list[str]:
-    """The argv up to disks and serial ports.
+def machine_arguments(
+    *, kernel: Path, initrd: Path, memory_mb: int, cpus: int, kernel_arguments: str = ""
+) -> list[str]:
+    """The argv up to disks and serial ports. ``kernel_arguments`` come after our own.
 
     q35 with qboot is the quickest machine that boots here: microvm hangs under TCG without a hint of
     the host's TSC rate, and SeaBIOS alone takes longer than the kernel.
@@ -28,5 +30,5 @@ def machine_arguments(*, kernel: Path, initrd: Path, memory_mb: int, cpus: int) 
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-M", "q35", "-bios", "qboot.rom", "-accel", accel, "-cpu", cpu),
         *("-smp", str(cpus), "-m", f"{memory_mb}M"),
-        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", KERNEL_ARGUMENTS),
+        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", f"{KERNEL_ARGUMENTS} {kernel_arguments}".rstrip()),
     ]

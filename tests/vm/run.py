@@ -71,8 +71,11 @@ def run_in_vm(
     cpus: int = 2,
     result_mb: int = 256,
     echo: bool = False,
+    systemd: bool = False,
 ) -> VmResult:
     """Boot the VM, run one shell command (or argv) in it, bring its results back.
+
+    systemd: as a service of systemd, which is PID 1 then.
 
     add: files and directories put into /job by their base name. output_dir: made when None, and then the
     caller's to remove. timeout: seconds, of boot and command together. echo: copy the command's output to
@@ -90,7 +93,9 @@ def run_in_vm(
         for name, size_mb in (("results.img", result_mb), ("scratch.img", 512)):
             with (work / name).open("wb") as disk:
                 disk.truncate(size_mb << 20)
-        status, timed_out = _boot(image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo)
+        status, timed_out = _boot(
+            image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo, systemd=systemd
+        )
         console = _text(work / "console")
         if timed_out:
             raise VmTimeout(f"no end after {timeout:g} s; output so far:\n{_text(work / 'output')}", console)
@@ -115,12 +120,13 @@ def run_guest_tests(
     package_dir: str | os.PathLike[str],
     *,
     tests: str | os.PathLike[str] = "tests",
+    suite: str = "guest",
     pytest_args: Sequence[str] = (),
     timeout: float = 1800,
     output_dir: str | os.PathLike[str] | None = None,
     echo: bool = False,
 ) -> VmResult:
-    """Run tests/vm/guest by pytest inside the VM, once: pytest costs seconds there, so a session fixture calls this.
+    """Run tests/vm/<suite> by pytest inside the VM, once: pytest costs seconds there, so a session fixture calls this.
 
     package_dir: a directory that is put on PYTHONPATH, holding the pycontain package with its compiled
     (abi3) extension and whatever it imports. junit.xml in output_dir has the single results.
@@ -129,8 +135,12 @@ def run_guest_tests(
     if name == "tests":
         raise ValueError("package_dir must not be named tests: both stand side by side in /job")
     argv = ["python3", "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--junitxml=/job/out/junit.xml"]
-    command = f"PYTHONPATH=/job/{shlex.quote(name)}:/job {shlex.join([*argv, *pytest_args, 'tests/vm/guest'])}"
-    return run_in_vm(command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo)
+    # /var/tmp: the image "host" needs a run root on another file system than / before Linux 6.15
+    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job"
+    command = f"{setting} {shlex.join([*argv, *pytest_args, f'tests/vm/{suite}'])}"
+    return run_in_vm(
+        command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo, systemd=suite == "systemd"
+    )
 
 
 def _image() -> VmImage:
@@ -163,7 +173,7 @@ def _write_job(target: Path, command: str | Sequence[str], add: Sequence[str | o
 
 
 def _boot(
-    image: VmImage, work: Path, *, memory_mb: int, cpus: int, timeout: float, echo: bool
+    image: VmImage, work: Path, *, memory_mb: int, cpus: int, timeout: float, echo: bool, systemd: bool
 ) -> tuple[int | None, bool]:
     """Run QEMU to its end; its exit status and whether it had to be killed."""
     disks: list[str] = []
@@ -176,7 +186,10 @@ def _boot(
         # QEMU reads a comma in a value as the next option, unless it is doubled.
         disks += ["-drive", f"if=none,id={name},file={str(path).replace(',', ',,')},format=raw,{options}"]
         disks += ["-device", f"virtio-blk-pci,drive={name}"]
-    argv = machine_arguments(kernel=image.vmlinux, initrd=image.initrd, memory_mb=memory_mb, cpus=cpus)
+    argv = machine_arguments(
+        kernel=image.vmlinux, initrd=image.initrd, memory_mb=memory_mb, cpus=cpus,
+        kernel_arguments="vm.systemd" if systemd else "",
+    )  # fmt: skip
     argv += ["-serial", f"file:{work / 'console'}", "-serial", "stdio", *disks]
     with (work / "output").open("wb") as sink, (work / "qemu.err").open("wb") as errors:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)

@@ -14,7 +14,7 @@ ASKED = {
     "memory.low": str(32 << 20),
     "memory.swap.max": str(64 << 20),
     "cpu.max": "50000 100000",
-    "cpu.weight": "20",
+    "cpu.weight": "59",
     "pids.max": "20",
     "cpuset.cpus": "0",
     "io.weight": "default 2930",

@@ -1,0 +1,81 @@
+"""Where the peers (runc 1.1.5 and crun 1.8.1, as in Debian 12) differ from each other in every document, and we from them."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+__all__ = ["EVERYWHERE", "OURS_DIFFER", "VERSIONS", "Known", "crun", "runc"]
+
+VERSIONS = {"runc": "1.1.5", "crun": "1.8.1"}  # that all the tables were recorded with
+
+
+@dataclass(frozen=True)
+class Known:
+    """``runtime`` is the one whose ``field`` is not to be compared with: the other's, or the expectation, is right.
+    ``sometimes``: a race of that runtime's, so that the difference need not be seen."""
+
+    runtime: str
+    field: str  # a pattern: "mount * options"
+    reason: str
+    sometimes: bool = False
+
+    def covers(self, runtime: str, name: str) -> bool:
+        return runtime == self.runtime and fnmatch.fnmatchcase(name, self.field)
+
+
+def runc(field: str, reason: str) -> Known:
+    return Known("runc", field, reason)
+
+
+def crun(field: str, reason: str) -> Known:
+    return Known("crun", field, reason)
+
+
+_NULL = "masks a file with the host's /dev/null, read-only; runc with the container's, writable"
+
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+
+EVERYWHERE: tuple[Known, ...] = (
+    crun("cgroup of v2", "cgroup v2 is hidden from crun, which refuses hybrid hosts (runtimes.py)"),
+    crun("dev core", "makes /dev/core where the host has no /proc/kcore, too"),
+    crun("keyring", "names the session keyring by the id alone, and gives other permissions than runc's _ses.<id>"),
+    *(
+        crun(f"mount /proc/{name}{field}", _NULL)
+        for name in ("keys", "timer_list")
+        for field in ("", " options", " source", " super")
+    ),
+    *(
+        crun(f"mount {at} super", "its tmpfs over a masked directory is writable below a ro mount")
+        for at in ("/proc/acpi", "/sys/firmware")
+    ),
+    crun("fd [012]", "gives the pipes to the process' group too, runc to its user only"),
+    *(crun(f"mount /dev/{n} options", "binds devices nosuid,noexec in a user namespace") for n in _DEVICES),
+    crun("cgroup devices/devices.list", "allows /dev/console (5:1) to all, and tun (10:200) to none"),
+    crun("mount /sys super", "makes the mount read-only, runc the superblock too"),
+    crun("mount /sys/fs/cgroup source", "names the tmpfs over the v1 hierarchies cgroup"),
+    crun("mount /sys/fs/cgroup super", "its tmpfs has size=1024k, and no mode"),
+)
+
+# (case, field), both patterns: why we differ on purpose
+_COVER = "masks are clones of one read-only template, whose superblock nobody can make writable"
+_MEMBER = "joins the hierarchies that it limits, counts, freezes or kills in, no others"
+OURS_DIFFER: dict[tuple[str, str], str] = {
+    ("*", "pdeathsig"): "a container ends with the process that started it",
+    ("*", "keyring"): "permissions are the kernel's own; runc lets every process of the user search it",
+    ("*", "cgroup of cpuset"): _MEMBER,
+    ("*", "cgroup of name=systemd"): _MEMBER,
+    ("*", "mount /sys/fs/cgroup/cpuset*"): _MEMBER,
+    ("*", "mount /sys/fs/cgroup/systemd*"): _MEMBER,
+    **{
+        ("*", f"mount {path}{field}"): _COVER
+        for path in ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
+        for field in ("", " source", " options", " super")
+    },
+    **{
+        ("*", f"mount /proc/{name} options"): "read-only paths are nosuid, nodev and noexec as well"
+        for name in ("bus", "fs", "irq", "sys")
+    },
+    ("*", "dev core"): "always there, as Docker and crun have it",
+    ("*", "tty.modes"): "output modes are the kernel's own, as with crun; runc clears ONLCR",
+}
