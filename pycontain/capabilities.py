@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .errors import InvalidArgument
 
-__all__ = ["CAPABILITIES", "DEFAULT", "mask", "names", "parse"]
+__all__ = ["CAPABILITIES", "DEFAULT", "NEEDED", "lacking", "mask", "names", "parse"]
 
 CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
@@ -21,6 +21,12 @@ DEFAULT = frozenset((
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
     "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 ))  # fmt: skip
+
+# Root without one of these meets an EPERM on the way to most containers.
+NEEDED = (
+    "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_NET_ADMIN",
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER",
+)  # fmt: skip
 
 _NUMBER = {name: number for number, name in enumerate(CAPABILITIES)}
 
@@ -47,6 +53,12 @@ def mask(capabilities: frozenset[str]) -> int:
     for name in capabilities:
         value |= 1 << _NUMBER[name]
     return value
+
+
+def lacking(effective: int) -> tuple[str, ...]:
+    """Those of NEEDED that are not in the mask, by number."""
+    held = names(effective)
+    return tuple(name for name in NEEDED if name not in held)
 
 
 def names(value: int) -> tuple[str, ...]:

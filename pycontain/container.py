@@ -87,10 +87,7 @@ def run(
 
 
 def _roots(data_root: str | None, run_root: str | None) -> Roots:
-    roots = default_roots()
-    if data_root is None and run_root is None:
-        return roots
-    return Roots(data_root=data_root or roots.data_root, run_root=run_root or roots.run_root)
+    return default_roots(data_root, run_root)
 
 
 def _input_bytes(input: bytes | str | None, stdin: object, encoding: str, errors: str) -> bytes | None:

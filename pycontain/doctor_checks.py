@@ -136,11 +136,6 @@ def _seccomp_actions(host: Host) -> Iterator[Finding]:
 
 # --- privileges --------------------------------------------------------------------------------------------------
 
-_NEEDED = (
-    "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_NET_ADMIN",
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER",
-)  # fmt: skip
-
 
 def _privileges(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
     if host.euid() != 0:
@@ -152,12 +147,12 @@ def _privileges(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]
         yield _note("capabilities", "cannot tell which capabilities this process has (/proc is masked or not mounted)")
         return
     held = frozenset(capabilities.names(facts.capabilities))
-    lacking = [c for c in _NEEDED if c not in held]
+    lacking = capabilities.lacking(facts.capabilities)
     if lacking and host.euid() == 0:
         give = "Give them to whatever started this shell (docker run --privileged, systemd CapabilityBoundingSet=)"
         yield _no("capabilities", f"root here lacks {' '.join(lacking)}", give, blocks=True)
     known = capabilities.CAPABILITIES[: facts.last_cap + 1]
-    others = [c for c in known if c not in held and c not in _NEEDED]
+    others = [c for c in known if c not in held and c not in capabilities.NEEDED]
     if host.euid() == 0 and others:
         yield _note("missing capabilities", f"not held: {' '.join(others)}", "--cap-add cannot give them")
     elif host.euid() == 0 and not lacking:

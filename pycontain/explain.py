@@ -14,6 +14,7 @@ from .disassemble import as_document, decode, dump
 from .errors import InvalidArgument
 from .explain_steps import GROUPS, Scene, Step, clone_step, exec_step
 from .explain_table import RENDERINGS, merge_key
+from .record import replaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,10 +227,20 @@ def explain(request: RunRequest, roots: Roots, fmt: str = "text", *, width: int 
     from .runtime.running import plan_for
 
     _check_format(fmt)
-    data = plan_for(request, roots).data
+    facts = _whose_plan(probe())
+    data = plan_for(request, roots, facts=facts).data
     if fmt == "json":
         return dump(as_document(data))
-    return "\n".join(lines(data, probe(), width=width or terminal_width())) + "\n"
+    return "\n".join(lines(data, facts, width=width or terminal_width())) + "\n"
+
+
+def _whose_plan(facts: HostFacts) -> HostFacts:
+    """An ordinary user who can have no user namespace reads what root would do here."""
+    if os.geteuid() == 0 or facts.in_user_namespace:
+        return facts
+    controllers = {n: replaced(c, base="", obstacle="") for n, c in facts.controllers.items()}
+    everything = (2 << facts.last_cap) - 1
+    return replaced(facts, controllers=controllers, cgroup_base="", cgroup_obstacle="", capabilities=everything)
 
 
 def explain_timed(

@@ -7,7 +7,7 @@ import os
 from .hierarchies import Controller, cgroup_controllers, survey
 from .record import factory, record
 
-__all__ = ["Controller", "HostFacts", "cgroup_controllers", "probe"]
+__all__ = ["Controller", "HostFacts", "cgroup_controllers", "covered_proc", "probe"]
 
 
 @record
@@ -129,6 +129,14 @@ def _id_map(text: str) -> tuple[tuple[int, int, int], ...]:
 
 def _missing_namespaces() -> frozenset[str]:
     return frozenset(kind for kind, file in _NS_FILES.items() if not os.path.exists(f"/proc/self/ns/{file}"))
+
+
+def covered_proc(mountinfo: str | None = None) -> tuple[str, ...]:
+    """What lies over parts of /proc: a kernel lets a user namespace mount a procfs only while nothing does
+    (mount_too_revealing() in fs/namespace.c). ``mountinfo``: the text, for another process than this one."""
+    points = [line.split(" ", 5)[4] for line in (mountinfo or _read("/proc/self/mountinfo")).splitlines()]
+    # an automount point of its own there hides nothing: the directory below it is always empty
+    return tuple(dict.fromkeys(p for p in points if p.startswith("/proc/") and p != "/proc/sys/fs/binfmt_misc"))
 
 
 def _lsms() -> frozenset[str]:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["MARK", "enter", "is_inside", "needed"]
+__all__ = ["MARK", "enter", "is_inside", "needed", "obstacle", "outside", "subordinate"]
 
 MARK = "_PYCONTAIN_ROOTLESS"  # "UID:GID" of the user outside
 _NEWUSER_NEWNS = 0x10000000 | 0x00020000
@@ -26,7 +26,24 @@ _CAP_SYS_ADMIN = 21
 
 def is_inside() -> bool:
     """Whether this process has begun again in a user namespace of its own."""
-    return MARK in os.environ and os.geteuid() == 0
+    return outside() is not None
+
+
+def outside() -> int | None:
+    """The uid outside of one who is root here only in a user namespace that :func:`enter` has made; else None."""
+    if os.geteuid() != 0:
+        return None
+    uid = os.environ.get(MARK, "").partition(":")[0]
+    # a word in the environment alone proves nothing: it outlives `sudo -E`, and root would then work in a user's home
+    return int(uid) if uid.isdigit() and not _is_first_namespace() else None
+
+
+def _is_first_namespace() -> bool:
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as f:
+            return f.read().split() == ["0", "0", "4294967295"]
+    except OSError:
+        return True
 
 
 def needed() -> bool:
@@ -58,25 +75,32 @@ def _names(uid: int) -> tuple[str, ...]:
         return (str(uid),)
 
 
-def _subordinate(path: str, uid: int) -> tuple[tuple[int, int], ...]:
-    """(start, count) of every range of this user."""
-    names = _names(uid)
+def subordinate(text: str, names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """(start, count) of every range that ``text``, of /etc/subuid or /etc/subgid, gives to one of ``names``."""
     found = []
+    for line in text.splitlines():
+        name, _, numbers = line.strip().partition(":")
+        start, _, count = numbers.partition(":")
+        if name in names and start.isdecimal() and count.isdecimal() and int(count) > 0:
+            found.append((int(start), int(count)))
+    return tuple(found)
+
+
+def _subordinate(path: str, uid: int) -> tuple[tuple[int, int], ...]:
+    names = _names(uid)
+    text = ""
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
-            for line in f:
-                name, _, numbers = line.strip().partition(":")
-                start, _, count = numbers.partition(":")
-                if name in names and start.isdecimal() and count.isdecimal() and int(count) > 0:
-                    found.append((int(start), int(count)))
+            text = f.read()
     except OSError:
-        pass
+        pass  # as good as empty
+    found = subordinate(text, names)
     if not found:
         raise Unsupported(
             f"cannot run as the ordinary user {names[0]}: {path} gives it no subordinate ids. As root: "
             f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {names[0]}; or run pycontain as root"
         )
-    return tuple(found)
+    return found
 
 
 def _program(name: str) -> str:
@@ -96,12 +120,19 @@ def _unshare_with_maps(
     from . import _native
 
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    said_read, said_write = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        os.close(go_write)
-        os._exit(_write_maps(go_read, parent, (uid, gid), ranges, helpers))
+        status = 1
+        try:
+            os.close(go_write)
+            os.dup2(said_write, 2)  # what a helper complains about becomes part of our one line
+            status = _write_maps(go_read, parent, (uid, gid), ranges, helpers)
+        finally:
+            os._exit(status)  # whatever was raised, a KeyboardInterrupt too: the caller's code is not this child's
     os.close(go_read)
+    os.close(said_write)
     try:
         _native.unshare(_NEWUSER_NEWNS)
         os.write(go_write, b"x")
@@ -109,11 +140,14 @@ def _unshare_with_maps(
         raise _refused(e.errno or 0) from None
     finally:
         os.close(go_write)
+        said = os.read(said_read, 1000).decode("utf-8", "replace").strip()  # until it ends, or has said something
+        os.close(said_read)
         _, status = os.waitpid(child, 0)
-    if status != 0:
+    if status != 0 or os.geteuid() != 0:
+        words = " ".join(said.split()) or "it said nothing"
         raise Unsupported(
-            "cannot map the subordinate user ids: newuidmap or newgidmap failed (its words are above). Both must be setuid root "
-            "or have their capability, and the ranges in /etc/subuid and /etc/subgid must not overlap"
+            f"cannot map the subordinate ids: {' or '.join(helpers)} failed ({words}). Both must be setuid root or have their "
+            "capability, and the ranges in /etc/subuid and /etc/subgid must not overlap; or run pycontain as root"
         )
 
 
@@ -124,20 +158,17 @@ def _write_maps(
     ranges: tuple[tuple[tuple[int, int], ...], ...],
     helpers: tuple[str, str],
 ) -> int:
-    """In the child, which never returns to the caller's code: an exit status."""
-    try:
-        if os.read(go, 1) != b"x":
-            return 1
-        for outside, subordinate, helper in zip(own, ranges, helpers, strict=True):
-            words = [helper, str(parent), "0", str(outside), "1"]
-            inside = 1
-            for start, count in subordinate:
-                words += [str(inside), str(start), str(count)]
-                inside += count
-            if os.spawnv(os.P_WAIT, helper, words) != 0:
-                return 1
-    except OSError:
+    """In the child: an exit status."""
+    if os.read(go, 1) != b"x":
         return 1
+    for outside, given, helper in zip(own, ranges, helpers, strict=True):
+        words = [helper, str(parent), "0", str(outside), "1"]
+        inside = 1
+        for start, count in given:
+            words += [str(inside), str(start), str(count)]
+            inside += count
+        if os.spawnv(os.P_WAIT, helper, words) != 0:
+            return 1
     return 0
 
 

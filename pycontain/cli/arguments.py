@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["Command", "Option", "parser_of", "read"]
+__all__ = ["Command", "Option", "parser_of", "read", "split"]
 
 
 class Option:
@@ -99,11 +99,11 @@ def read(command: Command, argv: list[str]) -> tuple[argparse.Namespace, list[st
 
     Raises: InvalidArgument; Unsupported: an option of Docker's that is not there yet.
     """
-    words, rest = _split(command, argv)
+    words, rest = split(command, argv)
     return parser_of(command).parse_args(words), rest
 
 
-def _split(command: Command, argv: list[str]) -> tuple[list[str], list[str]]:
+def split(command: Command, argv: list[str]) -> tuple[list[str], list[str]]:
     """Options in the form ``--name`` or ``--name=value``, and the other words."""
     known = {name: option for option in command.options for name in (*option.names, *option.aliases)}
     words: list[str] = []

@@ -7,8 +7,8 @@ import sys
 from importlib import import_module
 
 from .. import parse
-from ..errors import InvalidArgument, PycontainError
-from .arguments import Command, Option, parser_of, read
+from ..errors import InvalidArgument, PycontainError, Unsupported
+from .arguments import Command, Option, parser_of, read, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,18 +71,31 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS or not COMMANDS[name][0]:
         hint = parse.nearest(name, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
         raise InvalidArgument(f"unknown command {parse.quote(name)}{hint}")
-    if name in _AS_ROOT and os.geteuid() != 0 and not {"--help", "-h", "--explain"} & set(rest):
-        from .. import rootless
+    if name in _AS_ROOT and os.geteuid() != 0:
+        _become_root(name, rest)
+    module = import_module(f".{COMMANDS[name][0]}", __package__)
+    from ..runtime.roots import default_roots
 
-        rootless.enter()  # does not return: begins again as root of a user namespace
-    from ..runtime.roots import Roots, default_roots
+    roots = default_roots(_path(values.data_root, "PYCONTAIN_DATA_ROOT"), _path(values.run_root, "PYCONTAIN_RUN_ROOT"))
+    return int(module.main(rest, roots))
 
-    usual = default_roots()
-    roots = Roots(
-        data_root=os.path.abspath(values.data_root or usual.data_root),
-        run_root=os.path.abspath(values.run_root or usual.run_root),
-    )
-    return int(import_module(f".{COMMANDS[name][0]}", __package__).main(rest, roots))
+
+def _path(given: str | None, variable: str) -> str | None:
+    path = given or os.environ.get(variable)
+    return os.path.abspath(path) if path else None
+
+
+def _become_root(name: str, rest: list[str]) -> None:
+    """Begins again as root of a user namespace, and does not return; or, where there is none to be had, returns when the
+    command only wants to say something. Raises Unsupported."""
+    from .. import rootless
+
+    try:
+        rootless.enter()
+    except Unsupported:
+        words, _ = split(import_module(f".{COMMANDS[name][0]}", __package__).COMMAND, rest)
+        if not {"--help", "--explain"} & set(words) or "--time" in words:
+            raise
 
 
 def _help() -> str:

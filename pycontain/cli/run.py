@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..request import Mount
     from ..runtime.roots import Roots
 
-__all__ = ["main", "request_of"]
+__all__ = ["COMMAND", "main", "request_of"]
 
 
 def main(argv: list[str], roots: Roots) -> int:

@@ -31,6 +31,10 @@ def missing(what: str, controller: str, facts: HostFacts, remedy: str) -> Unsupp
         if there is not None and there.obstacle
         else f"this host has no {controller} controller"
     )
+    if there is not None and there.obstacle and facts.in_user_namespace:  # it is there, but not for this user
+        at = remedy.lower().rfind("leave out")
+        without = f", or {remedy[at].lower()}{remedy[at + 1 :]}" if at >= 0 else ""
+        remedy = f"Begin in a cgroup of your own (systemd-run --user --scope -p Delegate=yes pycontain ...){without}"
     return Unsupported(f"cannot limit {what}: {why} ({offers or 'no cgroups are mounted'}). {remedy}")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from ..capabilities import lacking
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
+from ..host import covered_proc, probe
 from ..ops import CLONE_NS, OP_NAMES
 from ..plan_bytes import HEADER, OP
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe"]
 
+_ENOSYS = 38
 _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC, _E2BIG, _ELOOP = (
     1,
     2,
@@ -39,6 +42,36 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
 )
 
 _EAGAIN, _EBUSY, _ENODEV, _EOPNOTSUPP = 11, 16, 19, 95
+
+
+_OUTER = (
+    "the seccomp filter or a security module of an outer container forbids it. `pycontain doctor` shows what it can see"
+)
+
+
+def _forbidder() -> str:
+    """What of this process's own state explains an EPERM; "" when nothing does."""
+    absent = lacking(probe().capabilities)
+    return f"root here lacks {', '.join(absent)}" if absent else ""
+
+
+def _cause(failure: StartFailure, what: str) -> str:
+    """Of a refusal that the options did not earn: what on this host explains it, after a full stop; or ""."""
+    if failure.errno == _ENOSYS:
+        return (
+            ". This kernel lacks a system call that pycontain needs, or an outer container hides it (its seccomp filter, "
+            "gVisor): `pycontain doctor` lists them"
+        )
+    if failure.errno != _EPERM:
+        return ""
+    covered = covered_proc()
+    if covered and what.startswith(("mount proc", "build lean", "proc write", "write ")):
+        return (
+            f". Of this host's /proc {', '.join(covered)} is covered, as in an outer container, and then no user namespace may "
+            "mount a procfs of its own: leave that cover out (docker run --security-opt systempaths=unconfined), or --pid host"
+        )
+    absent = _forbidder()
+    return f". {absent[0].upper()}{absent[1:]}" if absent else ""
 
 
 def _facts(failure: StartFailure) -> _Facts:
@@ -201,7 +234,12 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     if failure.step == "clone3":
         if failure.errno == _EPERM:
             return Unsupported(
-                f"cannot start {who}: this process may not make namespaces (EPERM). Run as root, or with CAP_SYS_ADMIN"
+                f"cannot start {who}: this process may not make namespaces (EPERM): {_forbidder() or _OUTER}"
+            )
+        if failure.errno == _ENOSYS:
+            return Unsupported(
+                f"cannot start {who}: this kernel has no clone3 (ENOSYS), or the seccomp filter of an outer container hides it. "
+                "Run pycontain outside of it, or under a filter that knows clone3"
             )
         if failure.errno == _ENOSPC:
             return Unsupported(
@@ -227,9 +265,9 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
             **facts,
         )
     if failure.section == "prepare" and failure.step == "op":
-        return SetupFailed(
-            f"cannot start {who}: {_prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)}", **facts
-        )
-    if failure.section == "child":
-        return SetupFailed(f"cannot start {who}: {_child(_Failed(plan.data, 1, failure.arg), failure)}", **facts)
-    return SetupFailed(f"cannot start {who}: {failure.step}: {why} ({name})", **facts)
+        what = _prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)
+    elif failure.section == "child":
+        what = _child(_Failed(plan.data, 1, failure.arg), failure)
+    else:
+        what = f"{failure.step}: {why} ({name})"
+    return SetupFailed(f"cannot start {who}: {what}{_cause(failure, what)}", **facts)

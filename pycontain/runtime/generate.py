@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .userns import Mappings
 
-__all__ = ["environment", "generate", "program_args"]
+__all__ = ["environment", "generate", "init_target", "program_args"]
 
-INIT_TARGET = "/sbin/docker-init"
+_INIT_TARGET = "/sbin/docker-init"
+_INIT_TARGET_SHOWN = "/run/docker-init"  # where /sbin is this machine's own, and read-only
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -50,6 +51,7 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 _DEFAULT_SHM = 64 << 20
 _SAFE = ("nosuid", "noexec", "nodev")
+_SEEN = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev")
 
 # mknod of anything, use of these only (Docker's list)
 DEVICE_RULES = (
@@ -89,6 +91,11 @@ def program_args(request: RunRequest, found: Resolved) -> tuple[str, ...]:
             f"no command: the image {request.image} has none of its own. Give a program after the image"
         )
     return args
+
+
+def init_target(found: Resolved) -> str:
+    """The path inside of what --init makes process 1."""
+    return _INIT_TARGET_SHOWN if found.rootfs.shown else _INIT_TARGET
 
 
 def environment(request: RunRequest, found: Resolved, hostname: str) -> tuple[str, ...]:
@@ -131,7 +138,12 @@ def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
 
 
 def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:
-    mounts = [MountPoint(destination="/proc", type="proc", options=_SAFE)]
+    lesser = mapped or facts.in_user_namespace  # root of it may mount the proc and sys of its own namespaces only
+    mounts = [
+        MountPoint(destination="/proc", type="bind", source="/proc", options=_SEEN)
+        if lesser and request.pid == "host"
+        else MountPoint(destination="/proc", type="proc", options=_SAFE)
+    ]
     if _own_dev(request, facts):
         # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
         mounts.append(
@@ -145,10 +157,9 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
         )
     )
     writable = () if request.privileged else ("ro",)
-    if mapped and request.network == "host":  # no user namespace may mount the sysfs of a network that is not its own
+    if lesser and request.network == "host":
         readable = () if request.privileged else ("rro",)
-        options = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", *readable)
-        mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=options))
+        mounts.append(MountPoint(destination="/sys", type="bind", source="/sys", options=(*_SEEN, *readable)))
     else:
         mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
@@ -202,7 +213,7 @@ def _mounts(
     if request.init:
         own.append(
             MountPoint(
-                destination=INIT_TARGET,
+                destination=init_target(found),
                 type="bind",
                 source=init_source,
                 options=("rbind", "ro", "rprivate"),
@@ -313,7 +324,7 @@ def generate(
     """The document of the container that ``request`` asks for. Raises InvalidArgument, Unsupported."""
     hostname = request.hostname or ("" if request.uts == "host" else short_id)
     mapped = bool(maps[0])
-    check_mapped(maps, found.uid, found.gid, found.additional_gids)
+    check_mapped(maps, facts, found.uid, found.gid, found.additional_gids)
     caps = _capabilities(request, facts, found.uid, mapped=mapped)
     filters, flags = _seccomp(request, found, caps, facts, cache_dir)
     covered = request.masked_paths and not request.privileged
@@ -323,7 +334,7 @@ def generate(
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
         mounts=_mounts(request, found, facts, init_source, mapped=mapped),
         files=_files(request, found, hostname),
-        init=INIT_TARGET if request.init else "",
+        init=init_target(found) if request.init else "",
         process=Process(
             args=program_args(request, found),
             env=environment(request, found, hostname),

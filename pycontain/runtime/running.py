@@ -16,7 +16,7 @@ from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..request import RunRequest
 from ..result import Outcome, Usage
 from .failure import describe
-from .generate import environment, generate, program_args
+from .generate import environment, generate, init_target, program_args
 from .look import look
 from .session import session_for
 from .userns import IdRanges
@@ -94,9 +94,11 @@ def _generate(
     )  # fmt: skip
 
 
-def plan_for(request: RunRequest, roots: Roots, *, container_id: str = "0" * 64) -> Plan:
+def plan_for(
+    request: RunRequest, roots: Roots, *, container_id: str = "0" * 64, facts: HostFacts | None = None
+) -> Plan:
     """The Plan that :func:`start` would execute, for an owner that does not exist; nothing is made or started."""
-    facts = probe()
+    facts = facts or probe()
     spec = prepare_spec(request, roots, facts, container_id=container_id)
     place = Place(
         container_id=container_id,
@@ -204,7 +206,7 @@ def _ready(
     args = program_args(request, found)
     env = environment(request, found, hostname)
     made = shape.plan.with_id(container_id).with_process(
-        ("/sbin/docker-init", "--", *args) if request.init else args, env
+        (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
     return running, _Launch((template.mount_fd, template.top_fd, idmap_fd, session.stub_fd), env)

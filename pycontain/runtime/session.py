@@ -49,10 +49,30 @@ def _cannot_make(group: limits.Cgroup, e: OSError) -> Unsupported:
     )
 
 
+def _check_powers(facts: HostFacts) -> None:
+    """Raises Unsupported for a process that can start no container at all, saying how it could."""
+    if facts.capabilities >> 21 & 1:  # CAP_SYS_ADMIN
+        return
+    if os.geteuid() != 0:
+        raise Unsupported(
+            f"user {os.geteuid()} is not root, and a program that is running already cannot become root of a user namespace: "
+            "start it by `pycontain unshare PROGRAM`, or as root"
+        )
+    if not os.path.exists("/proc/self/status"):
+        raise Unsupported(
+            "/proc is not mounted here, and no container can be made without it: mount -t proc proc /proc"
+        )
+    raise Unsupported(
+        "root here lacks CAP_SYS_ADMIN, without which no container can be made: give it to whatever started this shell "
+        "(docker run --privileged, systemd CapabilityBoundingSet=)"
+    )
+
+
 class Session:
     """What one process shares among its containers on one pair of roots."""
 
     def __init__(self, roots: Roots, facts: HostFacts) -> None:
+        _check_powers(facts)
         self.roots = roots
         self.facts = facts
         self.owner = f"{os.getpid()}-{os.urandom(6).hex()}"
@@ -64,7 +84,7 @@ class Session:
         self._resources_made: set[Resources] = set()
         self._templates: dict[tuple[object, ...], templates.Template] = {}
         self._names: set[str] = set()
-        self.ids = IdRanges(roots.run_root, self.owner, facts)
+        self.ids = IdRanges(roots.run_root, self.owner, facts, self._forget_all_dead)
         self._guardian = -1
         self._lock_fd = -1
         self._alive_fd = -1  # write end of the guardian's pipe
@@ -84,11 +104,11 @@ class Session:
         except OSError as e:
             number = e.errno or 0
             self._release()
-            remedy = (
-                "Run as root, or give a --data-root that you may write to"
-                if number in (1, 13, 30)
-                else "See `pycontain doctor`"
-            )
+            remedy = "Give a --data-root that this user may write to"
+            if number not in (1, 2, 13, 20, 30):
+                remedy = "See `pycontain doctor`"
+            elif os.geteuid() != 0:
+                remedy = f"Run as root, or g{remedy[1:]}"
             raise SetupFailed(
                 f"cannot use the data root {self.roots.data_root}: {e.strerror} ({errno_name(number)}). {remedy}",
                 step="data root",
@@ -184,8 +204,7 @@ class Session:
                     os.close(fd)
         for directory in self._reservations:  # a guardian knows none of them
             if os.path.isdir(directory):
-                for name in os.listdir(directory):
-                    self._forget_if_dead(f"{directory}/{name}")
+                self._forget_all_dead(directory)
 
     @property
     def _reservations(self) -> tuple[str, ...]:
@@ -246,9 +265,17 @@ class Session:
     def reserve_name(self, name: str, container_id: str) -> None:
         """Raises Conflict when a living container has the name. The reservation is a lock that dies with us."""
         directory = f"{self.roots.run_root}/names"
-        os.makedirs(directory, 0o755, exist_ok=True)
-        path = f"{directory}/{name}"
-        target = f"{self.owner}/{container_id}"
+        try:
+            os.makedirs(directory, 0o755, exist_ok=True)
+            self._reserve_name(name, f"{directory}/{name}", f"{self.owner}/{container_id}")
+        except OSError as e:
+            raise SetupFailed(
+                f"cannot reserve the name {name!r} in the run root {self.roots.run_root}: {e.strerror} "
+                f"({errno_name(e.errno or 0)}). Give a --run-root that this user may write to, or leave out --name",
+                step="name", errno=e.errno or 0,
+            ) from None  # fmt: skip
+
+    def _reserve_name(self, name: str, path: str, target: str) -> None:
         for _ in range(8):
             try:
                 os.symlink(target, path)
@@ -279,6 +306,10 @@ class Session:
                         os.unlink(f"{directory}/{name}")
                 except OSError:
                     pass  # released meanwhile
+
+    def _forget_all_dead(self, directory: str) -> None:
+        for name in os.listdir(directory):
+            self._forget_if_dead(f"{directory}/{name}")
 
     def _forget_if_dead(self, path: str) -> None:
         """Removes the name ``path`` when its holder is dead. Looked at again under a lock: of two that find it dead at

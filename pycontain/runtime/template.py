@@ -15,6 +15,7 @@ import os
 import stat
 
 from .. import _native
+from ..capabilities import lacking
 from ..errors import SetupFailed, Unsupported, errno_name
 from ..host import probe
 
@@ -230,7 +231,8 @@ def build(
         if root >= 0:
             os.close(root)
         number = e.errno or 0
-        remedy = "Run as root" if number == 1 else "See `pycontain doctor`"
+        absent = ", ".join(lacking(facts.capabilities)) if number == 1 else ""
+        remedy = f"Root here lacks {absent}: give it that" if absent else "See `pycontain doctor`"
         raise SetupFailed(
             f"cannot build the template layer: {e.strerror} ({errno_name(number)}). {remedy}",
             step="template",

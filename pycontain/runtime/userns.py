@@ -11,12 +11,12 @@ from _thread import RLock
 
 from .. import _native
 from ..errors import InvalidArgument, SetupFailed, Unsupported, errno_name
-from ..plan_namespaces import host_id, map_text
+from ..plan_namespaces import map_text
 from ..spec.runtime import IDMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..host import HostFacts
     from ..idmap import UserNamespace
@@ -35,8 +35,14 @@ _KEPT = 64
 class IdRanges:
     """One session's ranges. Thread-safe."""
 
-    def __init__(self, run_root: str, owner: str, facts: HostFacts) -> None:
+    def __init__(
+        self, run_root: str, owner: str, facts: HostFacts, forget_dead: Callable[[str], None] | None = None
+    ) -> None:
+        """``forget_dead``: removes the reservations in a directory whose owners are dead."""
         self.directory = f"{run_root}/userns"
+        self._forget_dead = forget_dead
+        # one name per block of ids: two ranges that overlap share a name. A user has few ids, the host has many
+        self._first, self._bits = (1, 10) if facts.in_user_namespace else (0, 16)
         self._owner = owner
         self._facts = facts
         self._lock = RLock()
@@ -96,10 +102,8 @@ class IdRanges:
 
     def _candidates(self, size: int) -> Iterator[int]:
         """Starts of ranges of ``size`` that may be used at all, in steps so that none overlaps another of any size."""
-        step = 1 << max(16, (size - 1).bit_length())
+        step = 1 << max(self._bits, (size - 1).bit_length())
         for low, high in _subordinate(self._facts):
-            if high - low < 2 * step:  # a user's 65,536 ids are one range
-                step = size
             start = low
             while start + size <= high:
                 yield start
@@ -112,9 +116,13 @@ class IdRanges:
                 return free.pop()
             try:
                 os.makedirs(self.directory, 0o755, exist_ok=True)
-                for start in self._candidates(wanted.size):
-                    if self._reserve(start, wanted.size):
-                        return start
+                for again in (False, True):
+                    for start in self._candidates(wanted.size):
+                        if self._reserve(start, wanted.size):
+                            return start
+                    if self._forget_dead is None or again:
+                        break
+                    self._forget_dead(self.directory)  # those that have died since we began
             except OSError as e:
                 raise SetupFailed(
                     f"cannot reserve user ids in {self.directory}: {e.strerror} ({errno_name(e.errno or 0)}). Give a --run-root that "
@@ -129,8 +137,8 @@ class IdRanges:
         )
 
     def _reserve(self, start: int, size: int) -> bool:
-        # one name per 65,536 ids: two ranges that overlap share a name
-        blocks = range(start >> 16, (start + size - 1 >> 16) + 1)
+        at = start - self._first
+        blocks = range(at >> self._bits, (at + size - 1 >> self._bits) + 1)
         made: list[str] = []
         for block in blocks:
             path = f"{self.directory}/{block}"
@@ -210,16 +218,17 @@ def _read_sub(path: str) -> list[tuple[int, int]]:
     return found
 
 
-def check_mapped(given: Mappings, uid: int, gid: int, gids: tuple[int, ...]) -> None:
-    """Raises InvalidArgument for a user or group of the container that its maps do not have."""
-    if not given[0]:
+def check_mapped(given: Mappings, facts: HostFacts, uid: int, gid: int, gids: tuple[int, ...]) -> None:
+    """Raises InvalidArgument for a user or group of the container that its user namespace does not have: one of its own
+    with the maps ``given``, or ours."""
+    if not given[0] and not facts.in_user_namespace:
         return
-    if host_id(given[0], uid) is None:
-        raise InvalidArgument(
-            f"user {uid} is outside the container's user namespace: its map has no such id. Widen the map"
-        )
-    for each in (gid, *gids):
-        if host_id(given[1], each) is None:
-            raise InvalidArgument(
-                f"group {each} is outside the container's user namespace: its map has no such id. Widen the map"
+    whose = "container's" if given[0] else "ordinary user's"
+    users = [(m.container_id, m.size) for m in given[0]] or [(inside, n) for inside, _, n in facts.uid_map]
+    groups = [(m.container_id, m.size) for m in given[1]] or [(inside, n) for inside, _, n in facts.gid_map]
+    for what, each, table in (("user", uid, users), *(("group", g, groups) for g in (gid, *gids))):
+        if not any(start <= each < start + size for start, size in table):
+            widen = (
+                "Widen the map" if given[0] else "Choose another, or add subordinate ids to /etc/subuid and /etc/subgid"
             )
+            raise InvalidArgument(f"{what} {each} is outside the {whose} user namespace, which has no such id. {widen}")

@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pycontain
 import pytest
 from bundles import bundle, holder, ran, refused_bundle, user_namespace
 from probes import namespace
 
+import pycontain
 from pycontain.errors import SetupFailed
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]

@@ -12,11 +12,13 @@ set -euo pipefail
 # tests/vm/build.py downloads and unpacks it without installing.
 PEERS=(runc crun podman buildah conmon bubblewrap docker.io containerd docker-registry umoci skopeo)
 TOOLS=(busybox-static util-linux uidmap passt slirp4netns iproute2 iptables nftables hyperfine shellcheck)
+# The tests of an ordinary user: he cannot read the Python of a developer, so they run the system's.
+PYTHON=(python3 python3-cffi-backend)
 # debian-archive-keyring: mmdebstrap needs it on hosts that are not Debian.
 # For the C core alone: sanitizers, analyzer and cross compiler; clang only for libFuzzer.
 C_TOOLS=(cmake make gcc libc6-dev clang libclang-rt-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 VM=(qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs kmod)
-PACKAGES=("${PEERS[@]}" "${TOOLS[@]}" "${C_TOOLS[@]}" "${VM[@]}")
+PACKAGES=("${PEERS[@]}" "${TOOLS[@]}" "${PYTHON[@]}" "${C_TOOLS[@]}" "${VM[@]}")
 
 POLICY=/usr/sbin/policy-rc.d
 POLICY_SAVED=
