@@ -283,7 +283,7 @@ def test_all_capabilities_are_none_outside() -> None:
         r = pycontain.run(
             "host", ["python3", "-I", "-S", "-c", POWERLESS, "0"], stdin=ours, text=True, timeout=20, privileged=True, **MAP
         )  # fmt: skip
-    assert r.stdout.split() == ["refused"] * 8, (r.stdout, r.stderr)
+    assert str(r.stdout).split() == ["refused"] * 8, (r.stdout, r.stderr)
 
 
 def test_a_process_of_the_host_cannot_be_killed(roots: Roots) -> None:
@@ -323,7 +323,8 @@ def test_the_host_name_of_the_host_stays() -> None:
 def test_settings_of_the_host_are_not_its_to_write(path: str) -> None:
     if not os.path.exists(path):
         pytest.skip(f"this kernel has no {path}")
-    for more in ({}, {"privileged": True}):
+    options: tuple[dict[str, Any], ...] = ({}, {"privileged": True})
+    for more in options:
         assert fails(f"cat {path} >/tmp/x; cat /tmp/x >{path}", **MAP, **more)
 
 
