@@ -216,6 +216,6 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
         return SetupFailed(
             f"cannot start {who}: {_prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)}", **facts
         )
-    if failure.section == "child":
+    if failure.section == "child" and failure.step != "report":
         return SetupFailed(f"cannot start {who}: {_child(_Failed(plan.data, 1, failure.arg), failure)}", **facts)
     return SetupFailed(f"cannot start {who}: {failure.step}: {why} ({name})", **facts)
