@@ -260,9 +260,7 @@ def test_the_root_is_the_bundles_own_directory(busybox_root: str) -> None:
 
 
 def test_default_devices_and_links_are_there(busybox_root: str) -> None:
-    script = (
-        "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; readlink /dev/fd; readlink /dev/ptmx"
-    )
+    script = "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; readlink /dev/fd; readlink /dev/ptmx"
     for changes in ({}, user_namespace()):
         assert ran(busybox_root, script, changes) == "/proc/self/fd\npts/ptmx\n"
 
