@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pycontain
 import pytest
 from bundles import BASE, SAFE, bundle, ran, refused_bundle, user_namespace
 from probes import mounts
 
+import pycontain
 from pycontain.mount_options import MOUNT_WORDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
@@ -84,7 +84,8 @@ def test_every_word_of_a_bind_mount_and_of_a_tree(tmp_path: Path, busybox_root: 
     assert wrong == []
 
 
-PAIRS = [("noatime", "strictatime"), ("strictatime", "noatime"), ("ro", "rw"), ("nosuid", "suid"), ("noatime", "relatime"), ("nosymfollow", "symfollow")]  # fmt: skip
+PAIRS = [("noatime", "strictatime"), ("strictatime", "noatime"), ("ro", "rw"), ("nosuid", "suid"),
+    ("noatime", "relatime"), ("nosymfollow", "symfollow")]  # fmt: skip
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -201,7 +202,8 @@ mount(scratch, b"tmpfs", 0)
 mount(scratch, None, 1 << 20)
 for name in ("out", "in"): os.mkdir(f"{scratch}/{name}")
 caps = {f"process.capabilities.{k}": ["CAP_SYS_ADMIN"] for k in ("bounding", "effective", "permitted")}
-changes = {"root.readonly": False, **caps, "mounts[3]": {"destination": "/v", "type": "bind", "source": scratch, "options": ["rbind", word]}}
+bound = {"destination": "/v", "type": "bind", "source": scratch, "options": ["rbind", word]}
+changes = {"root.readonly": False, **caps, "mounts[3]": bound}
 script = "mount -t tmpfs inner /v/in && echo ready; read x; grep -c ' /v/out ' /proc/mounts"
 with bundle(root, script, changes) as image, pycontain.Container(image, stdin=pycontain.PIPE, stdout=pycontain.PIPE) as c:
     assert c.stdout.readline() == b"ready\\n"
@@ -221,7 +223,10 @@ def test_propagation_both_ways(word: str, found: list[str], tmp_path: Path, busy
     assert r.stdout.split() == found, r.stderr
 
 
-@pytest.mark.parametrize(("word", "tag"), [("private", None), ("rprivate", None), ("slave", None), ("shared", "shared"), ("unbindable", "unbindable")])  # fmt: skip
+TAGS = [("private", None), ("rprivate", None), ("slave", None), ("shared", "shared"), ("unbindable", "unbindable")]
+
+
+@pytest.mark.parametrize(("word", "tag"), TAGS)
 def test_propagation_of_the_root(word: str, tag: str | None, busybox_root: str) -> None:
     with shown(busybox_root, {"linux.rootfsPropagation": word}) as found:
         tags = {o.partition(":")[0] for o in found["/"][2]} & {"shared", "master", "unbindable"}
@@ -281,7 +286,8 @@ def test_a_file_system_that_cannot_be_made(kind: str, busybox_root: str) -> None
 
 
 def test_kernel_file_systems(busybox_root: str) -> None:
-    changes = {"root.readonly": False, **mount("mqueue", "mqueue", *SAFE), **mount("sysfs", "sysfs", *SAFE, "ro", at="/sys", index=N + 1), **mount("devpts", "devpts", "newinstance", "ptmxmode=0666", at="/dev/pts", index=N + 2)}  # fmt: skip
+    changes = mount("mqueue", "mqueue", *SAFE) | mount("sysfs", "sysfs", *SAFE, "ro", at="/sys", index=N + 1)
+    changes |= mount("devpts", "devpts", "newinstance", "ptmxmode=0666", at="/dev/pts", index=N + 2)
     with shown(busybox_root, changes) as found:
         assert [found[p][1] for p in ("/v", "/sys", "/dev/pts", "/proc")] == ["mqueue", "sysfs", "devpts", "proc"]
         assert {"ro", *SAFE} <= found["/sys"][2]

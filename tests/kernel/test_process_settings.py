@@ -8,11 +8,11 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import pycontain
 import pytest
 from bundles import bundle, ran, refused_bundle, user_namespace
 from probes import limits
 
+import pycontain
 from pycontain.errors import SetupFailed
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
@@ -156,17 +156,20 @@ print(libc.syscall({KEYCTL}, {_SEARCH}, {_SESSION}, b"user", b"pycontain-test-ke
 """
 
 
+KEEPERS: list[dict[str, Any]] = [{}, {"userns": "auto"}, {"pid": "host"}]
+
+
 def test_the_callers_session_keyring_stays_outside() -> None:
     key = libc.syscall(ADD_KEY, b"user", b"pycontain-test-key", b"secret", 6, _SESSION)
     if key < 0:
         pytest.skip("this kernel has no keyrings")
     try:
         assert libc.syscall(KEYCTL, _SEARCH, _SESSION, b"user", b"pycontain-test-key", 0) == key
-        for more in ({}, {"userns": "auto"}, {"pid": "host"}):
+        for more in KEEPERS:
             r = pycontain.run(
                 "host", ["python3", "-I", "-S", "-c", LOOK], text=True, seccomp="unconfined", timeout=20, **more
-            )  # type: ignore[arg-type]
-            name, found = r.stdout.split()  # type: ignore[union-attr]
+            )
+            name, found = str(r.stdout).split()
             assert name.startswith("_ses.")
             assert found == "-1"
         assert libc.syscall(KEYCTL, _SEARCH, _SESSION, b"user", b"pycontain-test-key", 0) == key

@@ -141,7 +141,10 @@ def digests() -> dict[str, str]:
     return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
-ATTACK = "for n in 0 1 2 3 4 5 6 7 8 9; do printf x >/proc/self/exe; done 2>/dev/null; for p in /proc/[0-9]*; do printf x >$p/exe; done 2>/dev/null; exit 0\n"
+ATTACK = (
+    "for n in 0 1 2 3 4 5 6 7 8 9; do printf x >/proc/self/exe; done 2>/dev/null\n"
+    "for p in /proc/[0-9]*; do printf x >$p/exe; done 2>/dev/null\nexit 0\n"
+)
 
 
 def test_whoever_wins_the_race_has_the_sealed_copy_only(volume: Path, busybox_root: str) -> None:

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
 
 AUTO: dict[str, Any] = {"userns": "auto"}
 MAP: dict[str, Any] = {"userns": "0:300000:65536"}
+PRIVILEGES: list[dict[str, Any]] = [{}, {"privileged": True}]
+ROOTS: list[dict[str, Any]] = [{}, {"read_only": True}]
 
 
 def ids(pid: int) -> list[list[int]]:
@@ -37,7 +39,7 @@ def test_the_map_is_the_one_that_was_asked_for() -> None:
     with living(userns="0:300000:1000,1000:400000:10") as c:
         for name in ("uid_map", "gid_map"):
             lines = Path(f"/proc/{c.pid}/{name}").read_text().split()
-            assert lines == "0 300000 1000 1000 400000 10".split()
+            assert lines == ["0", "300000", "1000", "1000", "400000", "10"]
         assert Path(f"/proc/{c.pid}/setgroups").read_text() == "allow\n"
         assert status(c.pid)["Uid"].split() == ["300000"] * 4
         assert status(c.pid)["Gid"].split() == ["300000"] * 4
@@ -61,7 +63,21 @@ def test_users_and_groups_may_have_maps_of_their_own() -> None:
     r = subprocess.run(
         [sys.executable, "-m", "pycontain", "run", *words, "host", "sh", "-c", script], capture_output=True, text=True, timeout=30
     )  # fmt: skip
-    assert r.stdout.split() == "0 300000 65536 0 400000 1000 1000 500000 10 7 1005 1005 27".split(), r.stderr
+    assert r.stdout.split() == [
+        "0",
+        "300000",
+        "65536",
+        "0",
+        "400000",
+        "1000",
+        "1000",
+        "500000",
+        "10",
+        "7",
+        "1005",
+        "1005",
+        "27",
+    ], r.stderr
 
 
 def test_no_group_from_outside_comes_along() -> None:
@@ -269,7 +285,7 @@ def test_all_capabilities_are_none_outside() -> None:
         r = pycontain.run(
             "host", ["python3", "-I", "-S", "-c", POWERLESS, "0"], stdin=ours, text=True, timeout=20, privileged=True, **MAP
         )  # fmt: skip
-    assert r.stdout.split() == ["refused"] * 8, (r.stdout, r.stderr)
+    assert str(r.stdout).split() == ["refused"] * 8, (r.stdout, r.stderr)
 
 
 def test_a_process_of_the_host_cannot_be_killed(roots: Roots) -> None:
@@ -309,7 +325,7 @@ def test_the_host_name_of_the_host_stays() -> None:
 def test_settings_of_the_host_are_not_its_to_write(path: str) -> None:
     if not os.path.exists(path):
         pytest.skip(f"this kernel has no {path}")
-    for more in ({}, {"privileged": True}):
+    for more in PRIVILEGES:
         assert fails(f"cat {path} >/tmp/x; cat /tmp/x >{path}", **MAP, **more)
 
 
@@ -347,7 +363,7 @@ def test_other_options_go_with_it(more: dict[str, Any]) -> None:
 
 def test_devices_of_the_container_are_the_hosts_own() -> None:
     script = "for d in null zero full random urandom tty; do stat -c '%t:%T %F' /dev/$d; done"
-    for more in ({}, {"read_only": True}):
+    for more in ROOTS:
         assert sh(script, **MAP, **more) == sh(script, **more)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_cases import HOSTS, HYBRID
 
 from pycontain.errors import InvalidArgument
 from pycontain.idmap import keep_id, mappings
@@ -15,6 +16,7 @@ from pycontain.plan_bytes import OP, Builder, C
 from pycontain.plan_namespaces import Birth, birth, check_namespaces, enter, host_id, map_text
 from pycontain.record import replaced
 from pycontain.spec.runtime import IDMapping, Linux, Namespace, TimeOffset
+from tests.unit.plan_cases import HOSTS, HYBRID
 
 # --- mount options --------------------------------------------------------------------------------------------------
 
@@ -123,9 +125,9 @@ def test_keep_id_keeps_the_caller_and_gives_every_id_once(own: int, count: int) 
     covered = sorted((m.host_id, m.host_id + m.size) for m in found)
     assert covered[0][0] == 0
     assert covered[-1][1] == count
-    assert all(a[1] == b[0] for a, b in zip(covered, covered[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
     inside = sorted((m.container_id, m.container_id + m.size) for m in found)
-    assert all(a[1] <= b[0] for a, b in zip(inside, inside[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(inside))
 
 
 # --- namespaces -----------------------------------------------------------------------------------------------------
