@@ -168,10 +168,7 @@ def _run_hook(where: str, hook: Hook, state: bytes) -> None:
 
     env = dict(item.partition("=")[::2] for item in hook.env)
     try:
-        done = subprocess.run(
-            list(hook.args or (hook.path,)), executable=hook.path, env=env, input=state, capture_output=True,
-            timeout=hook.timeout, check=False,
-        )  # fmt: skip
+        status, complaint = _call(list(hook.args or (hook.path,)), hook.path, env, state, hook.timeout)
     except subprocess.TimeoutExpired:
         raise SetupFailed(
             f"{where}: {hook.path} has not ended in {hook.timeout} s and was killed", step="hook"
@@ -182,11 +179,27 @@ def _run_hook(where: str, hook: Hook, state: bytes) -> None:
             step="hook",
             errno=e.errno or 0,
         ) from None
-    if done.returncode != 0:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        raise SetupFailed(
-            f"{where}: {hook.path} failed with status {done.returncode}{': ' if last else ''}{last}", step="hook"
-        )
+    if status != 0:
+        last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        raise SetupFailed(f"{where}: {hook.path} failed with status {status}{': ' if last else ''}{last}", step="hook")
+
+
+def _call(words: list[str], path: str, env: dict[str, str], state: bytes, timeout: float | None) -> tuple[int, bytes]:
+    """Exit status and stderr. However this is left, the process has ended and is reaped: subprocess.run leaves one that a
+    Ctrl-C has ended to be reaped some day."""
+    from subprocess import PIPE, Popen
+
+    process = Popen(words, executable=path, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    try:
+        _, complaint = process.communicate(state, timeout)
+        return process.returncode, complaint
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _warn(line: str) -> None:

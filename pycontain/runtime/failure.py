@@ -266,7 +266,7 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
         )
     if failure.section == "prepare" and failure.step == "op":
         what = _prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)
-    elif failure.section == "child":
+    elif failure.section == "child" and failure.step != "report":
         what = _child(_Failed(plan.data, 1, failure.arg), failure)
     else:
         what = f"{failure.step}: {why} ({name})"

@@ -25,8 +25,8 @@ static int receive(int sock, struct pc_report *r, int *fd, bool block)
 	do
 		n = sys_recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
 	while (n == -EINTR);
-	if (n <= 0)
-		return n == 0 || n == -EAGAIN ? 0 : (int)n;
+	if (n <= 0) /* ECONNRESET: it has ended before it read an answer */
+		return n == 0 || n == -EAGAIN || n == -ECONNRESET ? 0 : (int)n;
 	if (n != sizeof *r)
 		return -EBADMSG;
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);

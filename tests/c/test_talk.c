@@ -116,6 +116,22 @@ static void scripts_are_understood(void)
 	}
 }
 
+/* The kernel says ECONNRESET instead of the end of file. */
+static void a_child_that_ends_with_an_answer_unread_was_killed(void)
+{
+	int pair[2];
+	bool ready = false;
+	struct pc_process out = {.tty_fd = -1};
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	struct pc_job job = {.parent_sock = pair[0], .sock = pair[1], .pidfd = -1};
+	CHECK_EQ(write(pair[0], "0000", 4), 4);
+	(void)close(pair[1]);
+	CHECK_EQ(pc_talk(&job, PC_TALK_WAIT, sys_now_ns() + 1000000000, &ready, &out), -ECHILD);
+	CHECK_EQ(out.report.step, PC_STEP_KILLED);
+	(void)close(pair[0]);
+}
+
 static void a_message_of_another_size_is_none(void)
 {
 	static const char text[64] = "";
@@ -164,6 +180,7 @@ int main(void)
 {
 	(void)signal(SIGPIPE, SIG_DFL);
 	RUN(scripts_are_understood);
+	RUN(a_child_that_ends_with_an_answer_unread_was_killed);
 	RUN(a_message_of_another_size_is_none);
 	RUN(fds_are_not_collected);
 	return check_result();

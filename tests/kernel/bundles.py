@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pycontain
 from pycontain.errors import PycontainError
 from tests.unit.documents import edited
 
-__all__ = ["bundle", "holder", "ran", "refused_bundle", "user_namespace"]
+__all__ = ["bundle", "deaf_agent", "holder", "notify", "ran", "refused_bundle", "user_namespace"]
 
 SAFE = ["nosuid", "noexec", "nodev"]
 BASE: dict[str, Any] = {
@@ -98,4 +99,32 @@ def _below(pid: int) -> int:
     return _children(pid)[0]
 
 
-PYTHON = os.path.realpath(sys.executable)
+_AUDIT = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+
+
+def notify(path: str | Path, *names: str) -> dict[str, Any]:
+    """Changes with which calls of these names go to the agent at ``path``."""
+    filter_ = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": [_AUDIT[platform.machine()]],
+        "listenerPath": str(path),
+        "listenerMetadata": "for the agent",
+        "syscalls": [{"names": list(names), "action": "SCMP_ACT_NOTIFY"}],
+    }
+    return {"linux.seccomp": filter_}
+
+
+@contextlib.contextmanager
+def deaf_agent(path: str) -> Iterator[str]:
+    """A seccomp agent that takes every listener and answers nothing, in a process of its own."""
+    code = (
+        "import socket, sys\ns = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(64); print(1, flush=True)\n"
+        "while True:\n    peer = s.accept()[0]\n    while peer.recv(4096): pass\n    peer.close()"
+    )
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", code, path], stdout=subprocess.PIPE) as p:
+        try:
+            assert p.stdout is not None
+            assert p.stdout.readline() == b"1\n"
+            yield path
+        finally:
+            p.kill()

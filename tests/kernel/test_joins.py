@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,28 @@ def test_the_first_process_is_the_engines_child_and_its_end_is_seen(busybox_root
             assert f"PPid:\t{os.getpid()}\n" in status
 
 
-def test_the_holders_mounts_stay_as_they_are(busybox_root: str) -> None:
-    with holder("--mount", "--propagation", "private") as pid:
-        before = Path(f"/proc/{pid}/mountinfo").read_text()
-        host = Path("/proc/self/mountinfo").read_text()
-        ran(busybox_root, "true", {**joined("mount", pid)})
-        assert Path("/proc/self/mountinfo").read_text() == host
-        assert len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) >= 1
-        assert before
+# In a mount namespace of its own, whose root is shared with the holder's as a host's is with that of `unshare`.
+SHARED = """
+import ctypes, os, sys
+sys.path[:0] = [sys.argv[2]]
+from bundles import holder, ran
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x20000) == 0
+for flags in (1 << 18, 1 << 20):
+    assert libc.mount(b"none", b"/", None, flags | 1 << 14, None) == 0
+def mounts():
+    return [line.split()[4] for line in open("/proc/self/mountinfo")]
+before = mounts()
+with holder("--mount", "--propagation", "unchanged") as pid:
+    change = {"linux.namespaces[0]": {"type": "mount", "path": f"/proc/{pid}/ns/mnt"}}
+    print(ran(sys.argv[1], "ls /bin/busybox", change), sorted(set(mounts()) ^ set(before)), len(mounts()) - len(before))
+"""
+
+
+def test_a_joined_mount_namespace_lets_nothing_out(busybox_root: str) -> None:
+    words = [sys.executable, "-c", SHARED, busybox_root, os.path.dirname(__file__)]
+    r = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    assert r.stdout == "/bin/busybox\n [] 0\n", r.stderr
 
 
 # --- what is no such namespace -----------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
 
 AUTO: dict[str, Any] = {"userns": "auto"}
 MAP: dict[str, Any] = {"userns": "0:300000:65536"}
+PRIVILEGES: list[dict[str, Any]] = [{}, {"privileged": True}]
+ROOTS: list[dict[str, Any]] = [{}, {"read_only": True}]
 
 
 def ids(pid: int) -> list[list[int]]:
@@ -323,8 +325,7 @@ def test_the_host_name_of_the_host_stays() -> None:
 def test_settings_of_the_host_are_not_its_to_write(path: str) -> None:
     if not os.path.exists(path):
         pytest.skip(f"this kernel has no {path}")
-    options: tuple[dict[str, Any], ...] = ({}, {"privileged": True})
-    for more in options:
+    for more in PRIVILEGES:
         assert fails(f"cat {path} >/tmp/x; cat /tmp/x >{path}", **MAP, **more)
 
 
@@ -362,8 +363,7 @@ def test_other_options_go_with_it(more: dict[str, Any]) -> None:
 
 def test_devices_of_the_container_are_the_hosts_own() -> None:
     script = "for d in null zero full random urandom tty; do stat -c '%t:%T %F' /dev/$d; done"
-    options: tuple[dict[str, Any], ...] = ({}, {"read_only": True})
-    for more in options:
+    for more in ROOTS:
         assert sh(script, **MAP, **more) == sh(script, **more)
 
 
