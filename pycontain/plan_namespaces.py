@@ -133,8 +133,7 @@ def enter(b: Builder, linux: Linux, way: Birth, cgroup_joins: list[int]) -> None
     if way.fork is not None and way.joined:
         b.add(C, Op.FORK, x=way.fork)
     if "user" in way.new:
-        b.add(C, Op.PARENT_WRITE, s1="uid_map", s2=map_text(linux.uid_mappings))
-        b.add(C, Op.PARENT_WRITE, s1="gid_map", s2=map_text(linux.gid_mappings))
+        b.add(C, Op.ID_MAPS, s1=map_text(linux.uid_mappings), s2=map_text(linux.gid_mappings))
         _become_root(b)
     late = (CLONE_NS["cgroup"] if way.late_cgroup else 0) | (CLONE_NS["ipc"] if way.late_ipc else 0)
     if late:

@@ -199,14 +199,15 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
-    if op.name == "PARENT_WRITE":
-        shown = ", ".join(op.s2.split("\n")).rstrip(", ")
+    if op.name in ("PARENT_WRITE", "ID_MAPS"):
+        shown = ", ".join((op.s2 if op.name == "PARENT_WRITE" else f"{op.s1}{op.s2}").split("\n")).rstrip(", ")
+        file = op.s1 if op.name == "PARENT_WRITE" else "uid_map and gid_map"
         hints = {
             _EINVAL: "the kernel does not take this value",
             _EPERM: "permission denied: this process may not map these ids, or has not the power that the value needs",
             34: "out of range",
         }
-        return f"write {shown!r} to the container's own /proc file {op.s1}: {hints.get(number, why)} ({name})"
+        return f"write {shown!r} to the container's own /proc file {file}: {hints.get(number, why)} ({name})"
     if op.name in ("SETNS", "UNSHARE", "FORK"):
         kinds = ", ".join(kind for kind, flag in CLONE_NS.items() if op.x & flag)
         return f"{'join' if op.name == 'SETNS' else 'make'} namespaces ({kinds}): {why} ({name})"

@@ -45,6 +45,7 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_CHDIR] = do_chdir,
 	[PC_OP_CLOSE_FDS] = do_close_fds,
 	[PC_OP_PARENT_WRITE] = do_ask,
+	[PC_OP_ID_MAPS] = do_ask,
 	[PC_OP_FORK] = do_fork,
 	[PC_OP_MOUNT_ATTR] = pc_do_mount_attr,
 	[PC_OP_ROOT_PIVOT] = pc_do_root_pivot,

@@ -58,7 +58,7 @@ static int wait_for_message(const struct pc_job *job, uint64_t deadline_ns)
 
 /* By the child's pid in the caller's own /proc, looked at again once the directory is open: someone else in this process
  * may reap every child, and then the number can be another's. */
-static int write_proc(const struct pc_job *job, const char *file, const char *value)
+static int open_proc(const struct pc_job *job)
 {
 	char path[32];
 
@@ -67,16 +67,36 @@ static int write_proc(const struct pc_job *job, const char *file, const char *va
 	if (dir < 0)
 		return dir;
 	int err = sys_pidfd_send_signal(job->pidfd, 0);
-	if (err < 0)
-		return err;
+	return err < 0 ? err : fd_take(&dir);
+}
+
+static int write_file(int dir, const char *file, const char *value)
+{
 	scoped_fd int fd = sys_openat(dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+
 	if (fd < 0)
 		return fd;
 	long n = sys_write(fd, value, pc_strlen(value));
 	return n < 0 ? (int)n : 0;
 }
 
-/* The caller may take as long as its hooks take: the deadline is the child's. */
+static int write_proc(const struct pc_job *job, const char *file, const char *value)
+{
+	scoped_fd int dir = open_proc(job);
+
+	return dir < 0 ? dir : write_file(dir, file, value);
+}
+
+static int write_maps(const struct pc_job *job, const char *uid_map, const char *gid_map)
+{
+	scoped_fd int dir = open_proc(job);
+
+	if (dir < 0)
+		return dir;
+	int err = write_file(dir, "uid_map", uid_map);
+	return err < 0 ? err : write_file(dir, "gid_map", gid_map);
+}
+
 static int call_back(struct pc_job *job, uint32_t what, int fd)
 {
 	if (job->sync == NULL)
@@ -106,6 +126,8 @@ static int serve(struct pc_job *job, const struct pc_report *r)
 		const struct pc_op *op = &job->plan.ops[PC_CHILD][r->arg];
 		if (op->code == PC_OP_PARENT_WRITE) {
 			answer = write_proc(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+		} else if (op->code == PC_OP_ID_MAPS) {
+			answer = write_maps(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_SYNC) {
 			answer = call_back(job, (uint32_t)op->x, -1);
 		} else if (op->code == PC_OP_LISTENER) {

@@ -196,13 +196,13 @@ static void a_number_that_is_a_string(void)
 
 static void what_asks_is_known(void)
 {
-	static const enum pc_op_code asking[] = {PC_OP_PARENT_WRITE, PC_OP_LISTENER, PC_OP_SYNC};
+	static const enum pc_op_code asking[] = {PC_OP_PARENT_WRITE, PC_OP_LISTENER, PC_OP_SYNC, PC_OP_ID_MAPS};
 	struct pc_plan out;
 	uint32_t where, len = good_plan();
 
 	CHECK_EQ(pc_plan_decode(plan.bytes, len, &out, &where), 0);
 	CHECK(!out.asks);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		(void)good_plan();
 		hand_op(&plan, PC_CHILD, asking[i])->s3 = plan.ops[PC_CHILD][0].s3;
 		len = hand_pack(&plan);

@@ -208,7 +208,7 @@ def test_what_is_joined_comes_in_order(linux: Linux, facts: object, joins: bool)
     if way.fork is not None and way.joined:
         assert codes.index(Op.FORK) > max(i for i, c in enumerate(codes) if c == Op.SETNS)
     if "user" in way.new:
-        assert codes.index(Op.IDS) > codes.index(Op.PARENT_WRITE)
+        assert codes.index(Op.IDS) > codes.index(Op.ID_MAPS)
         assert way.visible
         assert way.pivot
 
