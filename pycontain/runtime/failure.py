@@ -89,7 +89,8 @@ class _Failed:
         self.name = OP_NAMES[fields[0]]
         self.flags = fields[1]
         self.s1, self.s2 = self.text(fields[4]), self.text(fields[5])
-        self.slot, self.n, self.x, self.y = fields[2], fields[7], fields[8], fields[9]
+        self.slot, self.slot2 = fields[2], fields[3]
+        self.n, self.x, self.y = fields[7], fields[8], fields[9]
 
     def text(self, offset: int) -> str:
         start = self._strings + offset
@@ -139,6 +140,11 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         if number == _ENOENT:
             return f"bind {op.s1} on {on}: no such file or directory on this host (ENOENT). Create it first"
         return f"bind {op.s1} on {on}: {why} ({name})"
+    if op.name == "TREE_ATTR" and number == _EINVAL and op.slot2 >= 0:
+        return (
+            f"translate the owners of the mount on {_bind_target(plan, op.slot)}: its file system, or one below it, cannot be "
+            f"id-mapped ({name}; a tmpfs can since Linux 6.3). Add :noidmap to the volume: owners outside the map are nobody then"
+        )
     if op.name == "CGROUP_WRITE":
         hint = {
             _EINVAL: "the kernel does not take this value",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources
     from .roots import Roots
+    from .userns import Mappings
 
 __all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
 
@@ -410,23 +411,26 @@ class Session:
 
     # --- templates ------------------------------------------------------------------------------------------------
 
-    def template(self, rootfs: RootFS, *, hosts: bool) -> templates.Template:
-        """The template for this image, built at its first use."""
+    def template(self, rootfs: RootFS, *, hosts: bool, maps: Mappings = ((), ())) -> templates.Template:
+        """The template for this image, built at its first use; where it cannot be translated, one for each id map."""
+        owners = ((), ()) if self.facts.detached_templates or self.facts.in_user_namespace else maps
         lower = rootfs.files[0] if rootfs.hidden_dirs or rootfs.hidden_files else rootfs.files[-1]
-        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, rootfs.links, hosts)
+        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, rootfs.links, hosts, owners)
         found = self._templates.get(key)
         if found is not None:
             return found
         with self._lock:
-            return self._templates.get(key) or self._build_template(key, rootfs, lower, hosts)
+            return self._templates.get(key) or self._build_template(key, rootfs, lower, hosts, owners)
 
-    def _build_template(self, key: tuple[object, ...], rootfs: RootFS, lower: str, hosts: bool) -> templates.Template:
+    def _build_template(
+        self, key: tuple[object, ...], rootfs: RootFS, lower: str, hosts: bool, owners: Mappings
+    ) -> templates.Template:
         if len(self._templates) >= _TEMPLATES_KEPT:
             # not closed here: another thread may be starting a container with it; its fds end with the last user
             self._templates.pop(next(iter(self._templates)))
         made = self._templates[key] = templates.build(
             self.facts, lower=lower, hidden_dirs=rootfs.hidden_dirs, hidden_files=rootfs.hidden_files, hosts=hosts,
-            links=rootfs.links,
+            links=rootfs.links, owners=owners,
             fallback_dir=f"{self._fallback_dir}/{os.urandom(6).hex()}",
         )  # fmt: skip
         return made
