@@ -36,9 +36,9 @@ def report(fmt: str, roots: Roots, *, host: Host | None = None) -> tuple[str, in
 
 def _verdict(found: list[Finding]) -> str:
     blocking = list(dict.fromkeys(f.text for f in found if f.blocks))
-    cause = [f.text for f in found if f.blocks and f.name == "root"]
-    if cause:  # most of the others follow from it
-        return f"this user cannot run containers: {cause[0]}"
+    own = [f.text for f in found if f.blocks and f.section == "an ordinary user"]
+    if own:  # what root could do all the same
+        return f"this user cannot run containers: {'; '.join(own)}"
     if blocking:
         return f"this host cannot run containers: {'; '.join(blocking)}"
     missing = [f.name for f in found if f.mark == NO]

@@ -17,6 +17,7 @@ from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..limits import CGROUP_BASE
 from . import cgroup_tree
 from . import template as templates
+from .forbidden import cause
 from .userns import IdRanges
 
 TYPE_CHECKING = False
@@ -33,6 +34,9 @@ _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thous
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 _GUARDIAN = f"{_BIN}/pycontain-guardian"
 _STUB = f"{_BIN}/pycontain-exec"
+
+
+_BROKEN = "Install or build pycontain again"
 
 
 def _on_tmpfs(path: str) -> bool:
@@ -157,7 +161,7 @@ class Session:
             _, self._guardian = _native.spawn_helper(argv, read_end)
         except OSError as e:
             raise SetupFailed(
-                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="guardian",
                 errno=e.errno or 0,
             ) from None
@@ -169,7 +173,7 @@ class Session:
             return _native.sealed_copy(_STUB)
         except OSError as e:
             raise SetupFailed(
-                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="stub",
                 errno=e.errno or 0,
             ) from None

@@ -15,10 +15,10 @@ import os
 import stat
 
 from .. import _native
-from ..capabilities import lacking
 from ..errors import SetupFailed, Unsupported, errno_name
 from ..host import probe
 from ..plan_namespaces import host_id
+from .forbidden import cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -252,8 +252,7 @@ def build(
         if root >= 0:
             os.close(root)
         number = e.errno or 0
-        absent = ", ".join(lacking(facts.capabilities)) if number == 1 else ""
-        remedy = f"Root here lacks {absent}: give it that" if absent else "See `pycontain doctor`"
+        remedy = cause(number) or "See `pycontain doctor`"
         if number == _ENOTSUP:
             remedy = (
                 f"The file system of {fallback_dir} has no extended attributes for overlay's marks (a tmpfs has user.* since Linux "
