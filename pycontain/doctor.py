@@ -5,13 +5,14 @@ Runs as any user, and inside containers with a masked /proc: what cannot be read
 
 from __future__ import annotations
 
-from .doctor_checks import NO, NOTE, findings
+from .doctor_checks import findings
+from .doctor_findings import NO, NOTE
 from .doctor_host import Host, facts_of
 from .errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .doctor_checks import Finding
+    from .doctor_findings import Finding
     from .host import HostFacts
     from .runtime.roots import Roots
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 from . import capabilities, limits
 from ._version import __version__
+from .doctor_findings import finding_no, finding_note, finding_ok
 from .doctor_host import mount_of
+from .doctor_users import ordinary_user, user_namespaces
 from .errors import Unsupported
 from .spec.runtime import CPU, BlockIO, DeviceRule, Memory, Resources, ThrottleDevice
 
@@ -19,38 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .doctor_findings import Finding
     from .doctor_host import Host
     from .host import HostFacts
     from .runtime.roots import Roots
 
-__all__ = ["Finding", "MINIMUM_KERNEL", "finding_no", "finding_note", "finding_ok", "findings"]
+__all__ = ["MINIMUM_KERNEL", "findings"]
 
-OK, NO, NOTE = "ok", "no", "note"
 MINIMUM_KERNEL = (5, 12)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """``mark``: ok, no or note. ``blocks``: without it no container starts. ``remedy``: what to do about it."""
-
-    section: str
-    name: str
-    mark: str
-    text: str
-    remedy: str = ""
-    blocks: bool = False
-
-
-def finding_ok(name: str, text: str) -> Finding:
-    return Finding(section="", name=name, mark=OK, text=text)
-
-
-def finding_no(name: str, text: str, remedy: str, *, blocks: bool = False) -> Finding:
-    return Finding(section="", name=name, mark=NO, text=text, remedy=remedy, blocks=blocks)
-
-
-def finding_note(name: str, text: str, remedy: str = "") -> Finding:
-    return Finding(section="", name=name, mark=NOTE, text=text, remedy=remedy)
 
 
 # --- versions, programs ------------------------------------------------------------------------------------------
@@ -382,18 +359,6 @@ def _mounts(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
         yield finding_note("mounts", f"{count} mounts: whoever copies them all pays at each start; pycontain does not")
 
 
-def _users(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
-    from .doctor_users import user_namespaces
-
-    return user_namespaces(host, facts)
-
-
-def _ordinary(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
-    from .doctor_users import ordinary_user
-
-    return ordinary_user(host, facts)
-
-
 _SECTIONS = (
     ("pycontain", _programs),
     ("kernel", _kernel),
@@ -401,8 +366,8 @@ _SECTIONS = (
     ("cgroups", _cgroups),
     ("storage", _storage),
     ("security modules", _security),
-    ("user namespaces", _users),
-    ("an ordinary user", _ordinary),
+    ("user namespaces", user_namespaces),
+    ("an ordinary user", ordinary_user),
     ("mounts", _mounts),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .doctor_checks import Finding, finding_no, finding_note, finding_ok
+from .doctor_findings import finding_no, finding_note, finding_ok
 from .rootless import obstacle, subordinate
 from .runtime.forbidden import surroundings
 
@@ -10,8 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .doctor_findings import Finding
     from .doctor_host import Host
     from .host import HostFacts
+    from .runtime.roots import Roots
 
 __all__ = ["ordinary_user", "user_namespaces"]
 
@@ -19,7 +21,7 @@ _HELPERS = ("newuidmap", "newgidmap")
 _DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin")  # where rootless.enter looks
 
 
-def user_namespaces(host: Host, facts: HostFacts) -> Iterator[Finding]:
+def user_namespaces(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
     limit = (host.read("/proc/sys/user/max_user_namespaces") or "").strip()
     if limit == "0":
         yield finding_no("user namespaces", "user namespaces are switched off", "sysctl user.max_user_namespaces=10000")
@@ -56,7 +58,7 @@ def _time(host: Host, facts: HostFacts) -> Iterator[Finding]:
         yield finding_ok("time namespaces", f"time namespaces{how}")
 
 
-def ordinary_user(host: Host, facts: HostFacts) -> Iterator[Finding]:
+def ordinary_user(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
     """Blocks only the user who asks: root is told what the others would meet."""
     if facts.in_user_namespace:
         yield finding_ok("inside", f"in a user namespace with {sum(n for _, _, n in facts.uid_map)} user ids")

@@ -135,6 +135,11 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         return f"open the cgroup {op.s1}: it has been removed meanwhile (ENOENT)"
     if op.name in ("CGROUP_MAKE", "CGROUP_OPEN"):
         return f"make cgroup {op.s1}: {why} ({name})"
+    if op.name == "OVERLAY" and op.slot2 >= 0 and number == _EINVAL:
+        return (
+            f"mount overlay on translated layers: {why} ({name}): the file system of a layer cannot be id-mapped (overlay on overlay, "
+            f"NFS), or that of {op.s1} cannot be an upper layer. Leave out --userns, or give an image and a --data-root on a disk"
+        )
     if op.name == "OVERLAY":
         hint = (
             ". The file system of the data root cannot be an upper layer (overlay on overlay, NFS): give another --data-root"
