@@ -5,13 +5,14 @@ Runs as any user, and inside containers with a masked /proc: what cannot be read
 
 from __future__ import annotations
 
-from .doctor_checks import NO, NOTE, findings
+from .doctor_checks import findings
+from .doctor_findings import NO, NOTE
 from .doctor_host import Host, facts_of
 from .errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .doctor_checks import Finding
+    from .doctor_findings import Finding
     from .host import HostFacts
     from .runtime.roots import Roots
 
@@ -36,9 +37,9 @@ def report(fmt: str, roots: Roots, *, host: Host | None = None) -> tuple[str, in
 
 def _verdict(found: list[Finding]) -> str:
     blocking = list(dict.fromkeys(f.text for f in found if f.blocks))
-    cause = [f.text for f in found if f.blocks and f.name == "root"]
-    if cause:  # most of the others follow from it
-        return f"this user cannot run containers: {cause[0]}"
+    own = [f.text for f in found if f.blocks and f.section == "an ordinary user"]
+    if own:  # what root could do all the same
+        return f"this user cannot run containers: {'; '.join(own)}"
     if blocking:
         return f"this host cannot run containers: {'; '.join(blocking)}"
     missing = [f.name for f in found if f.mark == NO]

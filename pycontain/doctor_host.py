@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from .host import Controller, HostFacts, cgroup_controllers
+from .hierarchies import survey
+from .host import Controller, HostFacts, id_map
 
 __all__ = ["Host", "MountEntry", "facts_of", "mount_of"]
 
@@ -88,6 +89,40 @@ class Host:
     def euid(self) -> int:
         return os.geteuid()
 
+    def names(self) -> tuple[str, ...]:
+        """Of this user, as /etc/subuid may call him: by name and by number."""
+        import pwd
+
+        uid = os.geteuid()
+        try:
+            return pwd.getpwuid(uid).pw_name, str(uid)
+        except KeyError:
+            return (str(uid),)
+
+    def has_powers(self, path: str) -> bool:
+        """Whether a program is more than its caller: setuid root, or with capabilities of its own."""
+        try:
+            if os.stat(path).st_mode & 0o4000 and os.stat(path).st_uid == 0:
+                return True
+            return bool(os.getxattr(path, "security.capability"))
+        except OSError:
+            return False
+
+    def refused_calls(self) -> dict[str, int]:
+        """System calls that a start needs and that do not get as far as looking at their arguments: name -> errno, ENOSYS
+        or EPERM. Each is tried with arguments that no kernel accepts."""
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        bad, null = ctypes.c_long(-1), ctypes.c_void_p()
+        wrong = {}
+        for name, number in _CALLS.items():
+            if libc.syscall(ctypes.c_long(number), bad, null, bad, bad, bad) < 0:
+                wrong[name] = ctypes.get_errno()
+        privileged = os.geteuid() == 0 and bool(_capabilities(self.read("/proc/self/status")) >> 21 & 1)
+        # to an ordinary user the kernel itself says EPERM to some, before it looks
+        return {name: e for name, e in wrong.items() if e == 38 or (e == 1 and privileged)}
+
     def search_path(self) -> list[str]:
         return (os.environ.get("PATH") or os.defpath).split(":")
 
@@ -112,6 +147,13 @@ class Host:
         return ""
 
 
+# the same numbers on every architecture since Linux 5.0
+_CALLS = {
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "pidfd_open": 434, "clone3": 435,
+    "close_range": 436, "openat2": 437, "mount_setattr": 442,
+}  # fmt: skip
+
+
 def _kernel(release: str) -> tuple[int, int]:
     numbers = [0, 0]
     for i, part in enumerate(release.split(".")[:2]):
@@ -134,9 +176,11 @@ def _optional_files(host: Host, controllers: dict[str, Controller]) -> frozenset
 
 def facts_of(host: Host) -> HostFacts:
     """What planning would know of this host, by way of the seam; cgroup questions are put to the same code."""
-    controllers, unified = cgroup_controllers(
-        host.read("/proc/self/mountinfo") or "", lambda path: host.read(path) or ""
-    )
+    found = survey(
+        host.read("/proc/self/mountinfo") or "", host.read("/proc/self/cgroup") or "",
+        read=lambda path: host.read(path) or "", writable=host.writable, pid=os.getpid(),
+    )  # fmt: skip
+    controllers = found.controllers
     files = _optional_files(host, controllers)
     memory = controllers.get("memory")
     last = (host.read("/proc/sys/kernel/cap_last_cap") or "").strip()
@@ -144,11 +188,15 @@ def facts_of(host: Host) -> HostFacts:
         kernel=_kernel(host.release()),
         machine=host.machine(),
         controllers=controllers,
-        unified=unified,
+        unified=found.unified,
+        cgroup_base=found.base,
+        cgroup_obstacle=found.obstacle,
         capabilities=_capabilities(host.read("/proc/self/status")),
         last_cap=int(last) if last.isdigit() else 40,
         swap_accounting=memory is not None and (memory.version == 2 or "memory.memsw.limit_in_bytes" in files),
         memory_files=files,
+        uid_map=id_map(host.read("/proc/self/uid_map") or ""),
+        gid_map=id_map(host.read("/proc/self/gid_map") or ""),
     )
 
 

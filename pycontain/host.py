@@ -7,7 +7,7 @@ import os
 from .hierarchies import Controller, cgroup_controllers, survey
 from .record import factory, record
 
-__all__ = ["Controller", "HostFacts", "cgroup_controllers", "covered_proc", "probe"]
+__all__ = ["Controller", "HostFacts", "cgroup_controllers", "id_map", "probe"]
 
 
 @record
@@ -120,7 +120,7 @@ _NS_FILES = {
 _WHOLE_RANGE = ((0, 0, 4294967295),)
 
 
-def _id_map(text: str) -> tuple[tuple[int, int, int], ...]:
+def id_map(text: str) -> tuple[tuple[int, int, int], ...]:
     """The text of /proc/self/uid_map; () for the first user namespace's."""
     lines = (tuple(int(n) for n in line.split()) for line in text.splitlines())
     found = tuple((line[0], line[1], line[2]) for line in lines if len(line) == 3)
@@ -129,14 +129,6 @@ def _id_map(text: str) -> tuple[tuple[int, int, int], ...]:
 
 def _missing_namespaces() -> frozenset[str]:
     return frozenset(kind for kind, file in _NS_FILES.items() if not os.path.exists(f"/proc/self/ns/{file}"))
-
-
-def covered_proc(mountinfo: str | None = None) -> tuple[str, ...]:
-    """What lies over parts of /proc: a kernel lets a user namespace mount a procfs only while nothing does
-    (mount_too_revealing() in fs/namespace.c). ``mountinfo``: the text, for another process than this one."""
-    points = [line.split(" ", 5)[4] for line in (mountinfo or _read("/proc/self/mountinfo")).splitlines()]
-    # an automount point of its own there hides nothing: the directory below it is always empty
-    return tuple(dict.fromkeys(p for p in points if p.startswith("/proc/") and p != "/proc/sys/fs/binfmt_misc"))
 
 
 def _lsms() -> frozenset[str]:
@@ -183,8 +175,8 @@ def probe(*, fresh: bool = False) -> HostFacts:
             swap_accounting="memory" in controllers
             and (controllers["memory"].version == 2 or "memory.memsw.limit_in_bytes" in files),
             memory_files=files,
-            uid_map=_id_map(_read("/proc/self/uid_map")),
-            gid_map=_id_map(_read("/proc/self/gid_map")),
+            uid_map=id_map(_read("/proc/self/uid_map")),
+            gid_map=id_map(_read("/proc/self/gid_map")),
             missing_namespaces=_missing_namespaces(),
             lsms=_lsms(),
         )

@@ -15,6 +15,7 @@ from .errors import Unsupported, errno_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 __all__ = ["MARK", "enter", "is_inside", "needed", "obstacle", "outside", "subordinate"]
@@ -57,6 +58,10 @@ def enter() -> NoReturn:
     Only for a process of one thread. Raises Unsupported, naming what this host or this user lacks.
     """
     uid, gid = os.getuid(), os.getgid()
+    if not os.path.exists("/proc/self/status"):
+        raise Unsupported(
+            "/proc is not mounted here, and no container can be made without it. Mount it as root: mount -t proc proc /proc"
+        )
     ranges = _subordinate("/etc/subuid", uid), _subordinate("/etc/subgid", uid)
     helpers = _program("newuidmap"), _program("newgidmap")
     _unshare_with_maps(uid, gid, ranges, helpers)
@@ -145,6 +150,11 @@ def _unshare_with_maps(
         _, status = os.waitpid(child, 0)
     if status != 0 or os.geteuid() != 0:
         words = " ".join(said.split()) or "it said nothing"
+        if _status("NoNewPrivs") == "1":
+            raise Unsupported(
+                f"cannot map the subordinate ids: {' and '.join(helpers)} have no power here ({words}): whoever started this process "
+                "has set no_new_privs (docker run --security-opt no-new-privileges, systemd NoNewPrivileges=). Start it without"
+            )
         raise Unsupported(
             f"cannot map the subordinate ids: {' or '.join(helpers)} failed ({words}). Both must be setuid root or have their "
             "capability, and the ranges in /etc/subuid and /etc/subgid must not overlap; or run pycontain as root"
@@ -172,6 +182,11 @@ def _write_maps(
     return 0
 
 
+def _status(field: str) -> str:
+    _, _, rest = _knob("/proc/self/status").partition(f"\n{field}:\t")
+    return rest.partition("\n")[0]
+
+
 def _knob(path: str) -> str:
     try:
         with open(path, encoding="ascii") as f:
@@ -180,16 +195,17 @@ def _knob(path: str) -> str:
         return ""
 
 
-def obstacle() -> str:
-    """Why this host lets an ordinary user make no user namespace; "" when nothing says so."""
-    if _knob("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+def obstacle(read: Callable[[str], str] = _knob) -> str:
+    """Why this host lets an ordinary user make no user namespace; "" when nothing says so. ``read``: the text of a file,
+    "" when there is none."""
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
         return (
             "AppArmor forbids it to programs without a profile (kernel.apparmor_restrict_unprivileged_userns=1). Set it to 0, or "
             "give this Python a profile with the rule `userns,`"
         )
-    if _knob("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+    if read("/proc/sys/kernel/unprivileged_userns_clone").strip() == "0":
         return "kernel.unprivileged_userns_clone is 0. Set it to 1"
-    if _knob("/proc/sys/user/max_user_namespaces") == "0":
+    if read("/proc/sys/user/max_user_namespaces").strip() == "0":
         return "user.max_user_namespaces is 0. Raise it"
     return ""
 

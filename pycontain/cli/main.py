@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from .. import parse
-from ..errors import InvalidArgument, PycontainError, Unsupported
+from ..errors import InvalidArgument, PycontainError, Unsupported, errno_name
 from .arguments import Command, Option, parser_of, read, split
 
 TYPE_CHECKING = False
@@ -116,7 +116,17 @@ def console() -> NoReturn:
         # the reader has gone; without this the interpreter's own flush would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + _SIGPIPE
+    except (
+        OSError
+    ) as error:  # of a host where even what is always there is not: /dev/null, a directory that can be removed
+        code = _unforeseen(error)
     _leave(code)
+
+
+def _unforeseen(error: OSError) -> int:
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "`pycontain doctor` says what this host lacks"
+    return _report(f"{where}{error.strerror or error} ({errno_name(error.errno or 0)}). {remedy}", 125)
 
 
 def _leave(code: int) -> NoReturn:
@@ -124,7 +134,10 @@ def _leave(code: int) -> NoReturn:
     we can do is done here."""
     session = sys.modules.get("pycontain.runtime.session")
     if session is not None:
-        session.close_all()
+        try:
+            session.close_all()
+        except OSError as error:  # the next start removes it
+            code = code or _unforeseen(error)
     try:
         sys.stderr.flush()
     except OSError:

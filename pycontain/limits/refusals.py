@@ -29,6 +29,8 @@ def missing(what: str, controller: str, facts: HostFacts, remedy: str) -> Unsupp
     why = (
         f"the {controller} controller cannot be used: {there.obstacle}"
         if there is not None and there.obstacle
+        else f"cgroup v2 cannot be used: {facts.cgroup_obstacle}"
+        if controller == "devices" and facts.unified and facts.cgroup_obstacle
         else f"this host has no {controller} controller"
     )
     if there is not None and there.obstacle and facts.in_user_namespace:  # it is there, but not for this user

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..capabilities import lacking
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
-from ..host import covered_proc, probe
 from ..ops import CLONE_NS, OP_NAMES
 from ..plan_bytes import HEADER, OP
+from .forbidden import cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,34 +43,7 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
 _EAGAIN, _EBUSY, _ENODEV, _EOPNOTSUPP = 11, 16, 19, 95
 
 
-_OUTER = (
-    "the seccomp filter or a security module of an outer container forbids it. `pycontain doctor` shows what it can see"
-)
-
-
-def _forbidder() -> str:
-    """What of this process's own state explains an EPERM; "" when nothing does."""
-    absent = lacking(probe().capabilities)
-    return f"root here lacks {', '.join(absent)}" if absent else ""
-
-
-def _cause(failure: StartFailure, what: str) -> str:
-    """Of a refusal that the options did not earn: what on this host explains it, after a full stop; or ""."""
-    if failure.errno == _ENOSYS:
-        return (
-            ". This kernel lacks a system call that pycontain needs, or an outer container hides it (its seccomp filter, "
-            "gVisor): `pycontain doctor` lists them"
-        )
-    if failure.errno != _EPERM:
-        return ""
-    covered = covered_proc()
-    if covered and what.startswith(("mount proc", "build lean", "proc write", "write ")):
-        return (
-            f". Of this host's /proc {', '.join(covered)} is covered, as in an outer container, and then no user namespace may "
-            "mount a procfs of its own: leave that cover out (docker run --security-opt systempaths=unconfined), or --pid host"
-        )
-    absent = _forbidder()
-    return f". {absent[0].upper()}{absent[1:]}" if absent else ""
+_OUTER = "An outer container or a security module forbids it: `pycontain doctor` shows what can be seen of that"
 
 
 def _facts(failure: StartFailure) -> _Facts:
@@ -89,7 +61,8 @@ class _Failed:
         self.name = OP_NAMES[fields[0]]
         self.flags = fields[1]
         self.s1, self.s2 = self.text(fields[4]), self.text(fields[5])
-        self.slot, self.n, self.x, self.y = fields[2], fields[7], fields[8], fields[9]
+        self.slot, self.slot2 = fields[2], fields[3]
+        self.n, self.x, self.y = fields[7], fields[8], fields[9]
 
     def text(self, offset: int) -> str:
         start = self._strings + offset
@@ -139,6 +112,11 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         if number == _ENOENT:
             return f"bind {op.s1} on {on}: no such file or directory on this host (ENOENT). Create it first"
         return f"bind {op.s1} on {on}: {why} ({name})"
+    if op.name == "TREE_ATTR" and number == _EINVAL and op.slot2 >= 0:
+        return (
+            f"translate the owners of the mount on {_bind_target(plan, op.slot)}: its file system, or one below it, cannot be "
+            f"id-mapped ({name}; a tmpfs can since Linux 6.3). Add :noidmap to the volume: owners outside the map are nobody then"
+        )
     if op.name == "CGROUP_WRITE":
         hint = {
             _EINVAL: "the kernel does not take this value",
@@ -157,6 +135,11 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         return f"open the cgroup {op.s1}: it has been removed meanwhile (ENOENT)"
     if op.name in ("CGROUP_MAKE", "CGROUP_OPEN"):
         return f"make cgroup {op.s1}: {why} ({name})"
+    if op.name == "OVERLAY" and op.slot2 >= 0 and number == _EINVAL:
+        return (
+            f"mount overlay on translated layers: {why} ({name}): the file system of a layer cannot be id-mapped (overlay on overlay, "
+            f"NFS), or that of {op.s1} cannot be an upper layer. Leave out --userns, or give an image and a --data-root on a disk"
+        )
     if op.name == "OVERLAY":
         hint = (
             ". The file system of the data root cannot be an upper layer (overlay on overlay, NFS): give another --data-root"
@@ -235,13 +218,10 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     if failure.step == "clone3":
         if failure.errno == _EPERM:
             return Unsupported(
-                f"cannot start {who}: this process may not make namespaces (EPERM): {_forbidder() or _OUTER}"
+                f"cannot start {who}: this process may not make namespaces (EPERM). {cause(_EPERM) or _OUTER}"
             )
         if failure.errno == _ENOSYS:
-            return Unsupported(
-                f"cannot start {who}: this kernel has no clone3 (ENOSYS), or the seccomp filter of an outer container hides it. "
-                "Run pycontain outside of it, or under a filter that knows clone3"
-            )
+            return Unsupported(f"cannot start {who}: clone3: {why} (ENOSYS). {cause(_ENOSYS)}")
         if failure.errno == _ENOSPC:
             return Unsupported(
                 f"cannot start {who}: too many namespaces on this host (ENOSPC). See /proc/sys/user/max_*_namespaces"
@@ -271,4 +251,5 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
         what = _child(_Failed(plan.data, 1, failure.arg), failure)
     else:
         what = f"{failure.step}: {why} ({name})"
-    return SetupFailed(f"cannot start {who}: {what}{_cause(failure, what)}", **facts)
+    reason = cause(failure.errno, what)
+    return SetupFailed(f"cannot start {who}: {what}{'. ' if reason else ''}{reason}", **facts)

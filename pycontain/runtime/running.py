@@ -195,7 +195,7 @@ def _ready(
     try:
         shape = _shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
-        template = session.template(found.rootfs, hosts=shape.hosts)
+        template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
         idmap_fd = session.ids.translation(maps)
         if request.name is not None:
             session.reserve_name(request.name, container_id)

@@ -17,6 +17,7 @@ from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..limits import CGROUP_BASE
 from . import cgroup_tree
 from . import template as templates
+from .forbidden import cause
 from .userns import IdRanges
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources
     from .roots import Roots
+    from .userns import Mappings
 
 __all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
 
@@ -32,6 +34,9 @@ _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thous
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 _GUARDIAN = f"{_BIN}/pycontain-guardian"
 _STUB = f"{_BIN}/pycontain-exec"
+
+
+_BROKEN = "Install or build pycontain again"
 
 
 def _on_tmpfs(path: str) -> bool:
@@ -156,7 +161,7 @@ class Session:
             _, self._guardian = _native.spawn_helper(argv, read_end)
         except OSError as e:
             raise SetupFailed(
-                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="guardian",
                 errno=e.errno or 0,
             ) from None
@@ -168,7 +173,7 @@ class Session:
             return _native.sealed_copy(_STUB)
         except OSError as e:
             raise SetupFailed(
-                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). Build again: make build",
+                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="stub",
                 errno=e.errno or 0,
             ) from None
@@ -410,23 +415,26 @@ class Session:
 
     # --- templates ------------------------------------------------------------------------------------------------
 
-    def template(self, rootfs: RootFS, *, hosts: bool) -> templates.Template:
-        """The template for this image, built at its first use."""
+    def template(self, rootfs: RootFS, *, hosts: bool, maps: Mappings = ((), ())) -> templates.Template:
+        """The template for this image, built at its first use; where it cannot be translated, one for each id map."""
+        owners = ((), ()) if self.facts.detached_templates or self.facts.in_user_namespace else maps
         lower = rootfs.files[0] if rootfs.hidden_dirs or rootfs.hidden_files else rootfs.files[-1]
-        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, rootfs.links, hosts)
+        key = (lower, rootfs.hidden_dirs, rootfs.hidden_files, rootfs.links, hosts, owners)
         found = self._templates.get(key)
         if found is not None:
             return found
         with self._lock:
-            return self._templates.get(key) or self._build_template(key, rootfs, lower, hosts)
+            return self._templates.get(key) or self._build_template(key, rootfs, lower, hosts, owners)
 
-    def _build_template(self, key: tuple[object, ...], rootfs: RootFS, lower: str, hosts: bool) -> templates.Template:
+    def _build_template(
+        self, key: tuple[object, ...], rootfs: RootFS, lower: str, hosts: bool, owners: Mappings
+    ) -> templates.Template:
         if len(self._templates) >= _TEMPLATES_KEPT:
             # not closed here: another thread may be starting a container with it; its fds end with the last user
             self._templates.pop(next(iter(self._templates)))
         made = self._templates[key] = templates.build(
             self.facts, lower=lower, hidden_dirs=rootfs.hidden_dirs, hidden_files=rootfs.hidden_files, hosts=hosts,
-            links=rootfs.links,
+            links=rootfs.links, owners=owners,
             fallback_dir=f"{self._fallback_dir}/{os.urandom(6).hex()}",
         )  # fmt: skip
         return made

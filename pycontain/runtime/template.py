@@ -15,16 +15,19 @@ import os
 import stat
 
 from .. import _native
-from ..capabilities import lacking
 from ..errors import SetupFailed, Unsupported, errno_name
 from ..host import probe
+from ..plan_namespaces import host_id
+from .forbidden import cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import HostFacts
+    from .userns import Mappings
 
 __all__ = ["Template", "build"]
 
+_ENOTSUP = 95
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x8
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
@@ -193,6 +196,20 @@ def _fill(
     return top
 
 
+def _give_away(top: int, owners: Mappings) -> None:
+    """Every file to the host's id of the owner that it has inside; one that has none stays nobody's."""
+
+    def give(name: str, at: int) -> None:
+        info = os.stat(name, dir_fd=at, follow_symlinks=False)
+        uid, gid = host_id(owners[0], info.st_uid), host_id(owners[1], info.st_gid)
+        os.chown(name, -1 if uid is None else uid, -1 if gid is None else gid, dir_fd=at, follow_symlinks=False)
+
+    give(".", top)
+    for _, dirs, files, at in os.fwalk(".", dir_fd=top):
+        for name in (*dirs, *files):
+            give(name, at)
+
+
 def build(
     facts: HostFacts,
     *,
@@ -202,9 +219,11 @@ def build(
     hosts: bool,
     links: tuple[tuple[str, str], ...],
     fallback_dir: str,
+    owners: Mappings = ((), ()),
 ) -> Template:
     """Builds a template for images on ``lower``. ``fallback_dir``: where it goes on kernels that take no detached mount
-    as a layer (before 6.15); made here, removed by the session.
+    as a layer (before 6.15); made here, removed by the session. ``owners``: whose root its files belong to, where a
+    tmpfs cannot be translated.
 
     Raises: Unsupported, SetupFailed.
     """
@@ -217,13 +236,15 @@ def build(
         else:
             os.makedirs(fallback_dir, 0o700)
             root = os.open(fallback_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if os.fstat(root).st_dev == os.stat(lower).st_dev and lower == "/":
+            if lower == "/" and not links and os.fstat(root).st_dev == os.stat(lower).st_dev:
                 # overlay refuses a layer below another one
                 raise Unsupported(
                     f"the image 'host' needs a run root on another file system than / (before Linux 6.15): {fallback_dir} is on the same. "
                     "Mount a tmpfs there, or give --run-root"
                 )
         top = _fill(root, hidden_dirs, hidden_files, lower, hosts, links)
+        if owners[0]:
+            _give_away(top, owners)
         if facts.detached_templates:
             _native.superblock_readonly(root)
             _native.mount_attributes(root, _MOUNT_ATTR_RDONLY)  # says so in every container's mount table too
@@ -231,8 +252,12 @@ def build(
         if root >= 0:
             os.close(root)
         number = e.errno or 0
-        absent = ", ".join(lacking(facts.capabilities)) if number == 1 else ""
-        remedy = f"Root here lacks {absent}: give it that" if absent else "See `pycontain doctor`"
+        remedy = cause(number) or "See `pycontain doctor`"
+        if number == _ENOTSUP:
+            remedy = (
+                f"The file system of {fallback_dir} has no extended attributes for overlay's marks (a tmpfs has user.* since Linux "
+                "6.6): give a --data-root on a disk"
+            )
         raise SetupFailed(
             f"cannot build the template layer: {e.strerror} ({errno_name(number)}). {remedy}",
             step="template",

@@ -63,16 +63,42 @@ static int set_lower_classic(int fs, const int *fds, uint32_t n)
 
 #define MAX_LAYERS 128
 
-/* The layer's fd, as it is or translated; `attach_at` >= 0: the translated mount is attached there. */
+/* The directory of `fd`, which is of the mount namespace that we come from, as the same path names it in ours: a copy,
+ * where overlay asks for a mount of this very namespace. */
+static int reopen_here(int fd)
+{
+	char link[32], path[4096];
+	struct statx was, is;
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	int n = sys_readlinkat(AT_FDCWD, link, path, sizeof path - 1);
+	if (n < 0)
+		return n;
+	path[n] = '\0';
+	scoped_fd int again = sys_openat(AT_FDCWD, path, LAYER_DIR, 0);
+	if (again < 0)
+		return again;
+	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_INO, &was);
+	if (err == 0)
+		err = sys_statx(again, "", AT_EMPTY_PATH, STATX_INO, &is);
+	if (err < 0)
+		return err;
+	if (was.stx_ino != is.stx_ino || was.stx_dev_major != is.stx_dev_major || was.stx_dev_minor != is.stx_dev_minor)
+		return -ESTALE;
+	return fd_take(&again);
+}
+
+/* The layer's fd, as it is or translated; `attach_at` >= 0: the translated mount is attached there. A tmpfs cannot be
+ * translated before 6.3: the template has the container's owners already when layers are attached. */
 static int take_layer(const struct pc_job *job, const struct pc_op *op, const char *layer, int attach_at, int *own)
 {
 	int fd = open_layer(job, layer, own);
 
 	if (fd < 0 || op->slot2 < 0)
 		return fd;
+	if (attach_at >= 0 && layer[0] == '@')
+		return *own = reopen_here(fd);
 	int mapped = map_layer(fd, job->slots[op->slot2]);
-	if (mapped == -EINVAL && layer[0] == '@') /* a tmpfs before 6.3: the template's files then show as nobody's */
-		return fd;
 	if (mapped < 0)
 		return mapped;
 	fd_close(own);

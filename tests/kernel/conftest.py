@@ -13,6 +13,7 @@ from pathlib import Path
 import census
 import pytest
 from forks import make_roots
+from ordinary_user import OrdinaryUser, make_user
 
 from pycontain.runtime import session
 from pycontain.runtime.roots import Roots
@@ -86,6 +87,12 @@ def busybox_root(base: str) -> str:
     (root / "etc/passwd").write_text(_PASSWD)
     (root / "etc/group").write_text(_GROUP)
     return str(root)
+
+
+@pytest.fixture(scope="session")
+def user(base: str) -> Iterator[OrdinaryUser]:
+    """An ordinary user with subordinate ids, who is on this machine only as far as the tests look."""
+    yield from make_user(base)
 
 
 @pytest.fixture(scope="session")

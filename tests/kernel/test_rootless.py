@@ -15,17 +15,12 @@ from pathlib import Path
 
 import pytest
 from census import left_by, poll_until
-from ordinary_user import CLI, PYTHON, RANGE, OrdinaryUser, make_user
+from ordinary_user import CLI, PYTHON, RANGE, OrdinaryUser
 from probes import mounts, status
 
 pytestmark = pytest.mark.kernel
 
 _DOCKER_DEFAULT = 0xA80425FB
-
-
-@pytest.fixture(scope="module")
-def user(base: str) -> Iterator[OrdinaryUser]:
-    yield from make_user(base)
 
 
 @pytest.fixture(autouse=True)

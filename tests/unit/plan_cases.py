@@ -52,7 +52,37 @@ def pure_v2(*controllers: str, kernel: tuple[int, int] = (6, 1)) -> HostFacts:
     )
 
 
-HOSTS = {"hybrid-6.18": HYBRID, "v2-6.1": pure_v2(), "v2-6.18": pure_v2(kernel=(6, 18))}
+HOSTS = {
+    "hybrid-6.18": HYBRID,
+    "v2-5.15": pure_v2(kernel=(5, 15)),
+    "v2-6.1": pure_v2(),
+    "v2-6.6": pure_v2(kernel=(6, 6)),
+    "v2-6.18": pure_v2(kernel=(6, 18)),
+}
+TOO_OLD = pure_v2(kernel=(5, 10))
+
+_IDS = ((0, 1000, 1), (1, 100000, 65536))
+_SCOPE = "/user.slice/user-1000.slice/user@1000.service/app.slice/run.scope"
+
+
+def rootless(kernel: tuple[int, int], *, delegated: bool = True) -> HostFacts:
+    """As an ordinary user's process finds it in his user namespace; ``delegated``: in a cgroup that systemd gave him."""
+    why = "" if delegated else "this user may write to no cgroup between /sys/fs/cgroup and /sys/fs/cgroup/user.slice"
+    base = _SCOPE if delegated else ""
+    own = {"cpu", "memory", "pids"} if delegated else set[str]()
+    return HostFacts(
+        kernel=kernel,
+        controllers={
+            n: Controller(
+                version=2, mount="/sys/fs/cgroup", base=base,
+                obstacle="" if n in own else why or f"it is not delegated to /sys/fs/cgroup{base} (systemd: Delegate=yes)",
+            )
+            for n in ("cpu", "cpuset", "io", "memory", "pids")
+        },
+        unified="/sys/fs/cgroup", cgroup_base=base, cgroup_obstacle=why, capabilities=ALL_CAPS, swap_accounting=True,
+        uid_map=_IDS, gid_map=_IDS,
+    )  # fmt: skip
+
 
 PLACE = Place(
     container_id="c0ffee" * 10 + "beef",

@@ -40,6 +40,9 @@ class FakeHost(Host):
         }
         self.kernel, self.uid, self.read_only, self.owners = release, 0, frozenset[str](), dict[str, bool]()
         self.block, self.free = (254, 0), 80 << 30
+        self.refused: dict[str, int] = {}
+        self.powers, self.installed = True, True
+        self.delegated = frozenset[str]()
 
     def read(self, path: str) -> str | None:
         return self.files.get(path)
@@ -48,13 +51,23 @@ class FakeHost(Host):
         return [f"{o}.lock" for o in self.owners]
 
     def exists(self, path: str) -> bool:
-        return path in self.files or path in ("/", "/var", "/run")
+        return path in self.files or path in ("/", "/var", "/run", "/home/u", "/run/user/1000")
 
     def executable(self, path: str) -> bool:
-        return True
+        return self.installed or "idmap" not in path
 
     def writable(self, path: str) -> bool:
-        return self.uid == 0 and path not in self.read_only
+        mine = self.uid == 0 or path in self.delegated or path in ("/home/u", "/run/user/1000")
+        return mine and path not in self.read_only
+
+    def names(self) -> tuple[str, ...]:
+        return ("u", "1000") if self.uid else ("root", "0")
+
+    def has_powers(self, path: str) -> bool:
+        return self.powers
+
+    def refused_calls(self) -> dict[str, int]:
+        return self.refused
 
     def free_bytes(self, path: str) -> int | None:
         return self.free
@@ -114,13 +127,143 @@ def test_without_a_memory_controller_the_option_says_what_to_do() -> None:
     assert "(cgroup v2 at /sys/fs/cgroup offers: cpu io pids)" in line
 
 
-def test_an_ordinary_user_is_told_to_become_root() -> None:
-    host = FakeHost(_V2, {"/proc/self/status": "CapEff:\t0000000000000000\n"})
-    host.uid = 1000
-    text, code = doctor.report("text", ROOTS, host=host)
+USER_ROOTS = Roots(data_root="/home/u/.local/share/pycontain", run_root="/run/user/1000/pycontain")
+_RANGES = {"/etc/subuid": "u:100000:65536\n", "/etc/subgid": "1000:100000:65536\n"}
+
+
+def user_host(mounts: str = _V2, files: dict[str, str] | None = None, *, release: str = "6.1.0") -> FakeHost:
+    made = FakeHost(
+        mounts, {"/proc/self/status": "Name:\tpython3\nCapEff:\t0\n", **_RANGES, **(files or {})}, release=release
+    )
+    made.uid = 1000
+    return made
+
+
+def test_an_ordinary_user_can_run_containers_without_limits() -> None:
+    text, code = doctor.report("text", USER_ROOTS, host=user_host())
+    assert code == 0 and text.endswith("\nthis host can run containers, without limits\n")
+    assert row(text, "user 1000: containers are started as root of a user namespace").startswith("  ok")
+    assert "systemd-run --user --scope -p Delegate=yes" in row(text, "no limits and no accounts")
+    assert row(text, "/etc/subgid gives u 65536 ids").startswith("  ok")
+
+
+def test_a_delegated_cgroup_gives_him_limits() -> None:
+    own = "/user.slice/user-1000.slice/user@1000.service/app.slice/run.scope"
+    directory = "/sys/fs/cgroup" + own
+    controllers = {f"{directory}/cgroup.controllers": "cpu memory pids\n", f"{directory}/cgroup.type": "domain\n"}
+    host = user_host(files={"/proc/self/cgroup": f"0::{own}\n", **controllers})
+    host.delegated = frozenset(directory + f for f in ("", "/cgroup.procs", "/cgroup.subtree_control"))
+    text, code = doctor.report("text", USER_ROOTS, host=host)
+    assert code == 0 and row(text, f"a delegated cgroup: {directory}").startswith("  ok")
+    assert row(text, "--memory works").startswith("  ok")
+    assert "it is not delegated" in row(text, "--cpuset-cpus:")
+
+
+@pytest.mark.parametrize(
+    ("files", "what", "remedy"),
+    [
+        ({"/etc/subuid": "other:1:65536\n"}, "/etc/subuid gives u no subordinate ids", "usermod --add-subuids 100000-165535 u"),
+        ({"/etc/subgid": ""}, "/etc/subgid gives u no subordinate ids", "usermod --add-subgids"),
+        ({"/proc/sys/user/max_user_namespaces": "0\n"}, "user.max_user_namespaces is 0", "Raise it"),
+        ({"/proc/sys/kernel/unprivileged_userns_clone": "0\n"}, "unprivileged_userns_clone is 0", "Set it to 1"),
+        (
+            {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, "AppArmor forbids it to programs without a profile",
+            "the rule `userns,`",
+        ),
+        ({"/proc/self/status": "Name:\tx\nNoNewPrivs:\t1\n"}, "no_new_privs is set for this process", "Start it without"),
+    ],
+)  # fmt: skip
+def test_what_keeps_an_ordinary_user_from_it(files: dict[str, str], what: str, remedy: str) -> None:
+    text, code = doctor.report("text", USER_ROOTS, host=user_host(files=files))
     assert code == 1
-    assert "Run as root" in row(text, "this is user 1000")
-    assert "this user cannot run containers: this is user 1000, not root" in text
+    line = next(each for each in text.splitlines() if what in each and each.startswith("  no"))
+    assert remedy in line
+    assert text.splitlines()[-1].startswith("this user cannot run containers: ") and what in text.splitlines()[-1]
+
+
+def test_root_is_not_kept_from_it_by_what_keeps_others() -> None:
+    files = {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}
+    host = FakeHost(_V2, files)
+    host.installed = False
+    text, code = doctor.report("text", ROOTS, host=host)
+    assert code == 0 and row(text, "AppArmor forbids it").startswith("  no")
+    assert "Install uidmap" in row(text, "newuidmap is not installed")
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_newuidmap_must_be_there_and_have_its_powers(installed: bool) -> None:
+    host = user_host()
+    host.installed, host.powers = installed, False
+    text, code = doctor.report("text", USER_ROOTS, host=host)
+    assert code == 1
+    assert ("chmod u+s /usr/bin/newuidmap" if installed else "Install uidmap") in row(text, "newuidmap")
+
+
+def test_few_subordinate_ids_are_noted() -> None:
+    text, code = doctor.report("text", USER_ROOTS, host=user_host(files={"/etc/subuid": "u:100000:1000\n"}))
+    assert code == 0 and row(text, "only 1000 ids").startswith("  note")
+
+
+def test_inside_his_namespace() -> None:
+    table = "0 1000 1\n1 100000 65536\n"
+    files = {
+        "/proc/self/uid_map": table,
+        "/proc/self/gid_map": table,
+        "/proc/self/status": f"CapEff:\t{ALL_CAPS:016x}\n",
+    }
+    text, code = doctor.report("text", ROOTS, host=FakeHost(_V2, files))
+    assert code == 0 and row(text, "root of a user namespace").startswith("  ok")
+    assert row(text, "in a user namespace with 65537 user ids").startswith("  ok")
+
+
+@pytest.mark.parametrize(("point", "way"), [("/proc/kcore", "--pid host"), ("/sys/firmware", "-v /sys:/sys:ro")])
+def test_a_covered_proc_or_sys_is_named(point: str, way: str) -> None:
+    text, code = doctor.report("text", USER_ROOTS, host=user_host(f"{_V2}50 22 0:9 / {point} rw - tmpfs t rw\n"))
+    line = row(text, f"{point} is covered: no user namespace may mount")
+    assert code == 0 and line.startswith("  no") and way in line
+
+
+def test_mounts_that_hide_nothing_are_no_covers() -> None:
+    points = ("/proc/sys/fs/binfmt_misc", "/sys/kernel/security", "/sys/fs/bpf")
+    mounts = "".join(f"{60 + i} 22 0:9 / {p} rw - x x rw\n" for i, p in enumerate(points))
+    assert "is covered" not in doctor.report("text", ROOTS, host=FakeHost(_V2 + mounts))[0]
+
+
+@pytest.mark.parametrize(("number", "word"), [(38, "do not exist here"), (1, "are forbidden here")])
+def test_system_calls_that_are_refused_block(number: int, word: str) -> None:
+    host = FakeHost(_V2)
+    host.refused = {"fsopen": number, "clone3": number}
+    text, code = doctor.report("text", ROOTS, host=host)
+    assert code == 1 and row(text, f"system calls that {word}: clone3 fsopen").startswith("  no")
+
+
+@pytest.mark.parametrize(
+    ("release", "lacks"),
+    [
+        (
+            "5.15.0",
+            ("overlay on id-mapped layers", "id-mapped tmpfs", "user.* attributes on tmpfs", "detached templates"),
+        ),
+        ("6.1.0", ("id-mapped tmpfs", "user.* attributes on tmpfs", "overlay, layer by layer")),
+        ("6.6.0", ("overlay by file descriptors", "detached templates")),
+        ("6.18.0", ()),
+    ],
+)
+def test_what_a_kernel_lacks_is_noted_and_does_not_block(release: str, lacks: tuple[str, ...]) -> None:
+    text, code = doctor.report("text", ROOTS, host=FakeHost(_V2, release=release))
+    noted = [line for line in text.splitlines() if line.startswith("  note") and "came with Linux" in line]
+    assert code == 0
+    assert all(any(each in line for line in noted) for each in lacks)
+    assert bool(noted) == bool(lacks)
+
+
+def test_time_namespaces_and_keyrings() -> None:
+    files = {"/proc/sys/user/max_time_namespaces": "100\n", "/proc/sys/kernel/keys/maxkeys": "200\n"}
+    text, _ = doctor.report("text", ROOTS, host=FakeHost(_V2, files))
+    assert "by one process more (before Linux 6.3)" in row(text, "time namespaces")
+    assert row(text, "keyrings: a session keyring for each container").startswith("  ok")
+    text, _ = doctor.report("text", ROOTS, host=FakeHost(_V2))
+    assert row(text, "no keyrings").startswith("  note") and row(text, "no time namespaces").startswith("  note")
 
 
 def test_an_old_kernel_is_refused_with_the_least_that_works() -> None:
@@ -141,7 +284,8 @@ def test_a_read_only_cgroup_tree_blocks() -> None:
     host = FakeHost(_V2)
     host.read_only = frozenset(("/sys/fs/cgroup",))
     text, code = doctor.report("text", ROOTS, host=host)
-    assert code == 1 and row(text, "cannot be written").startswith("  no")
+    assert code == 1 and "cgroup v2 cannot be used: this user may write to no cgroup" in row(text, "cgroups: v2")
+    assert row(text, "memory: this user may write to no cgroup").startswith("  no")
 
 
 def test_processes_in_the_delegated_cgroup_block() -> None:
