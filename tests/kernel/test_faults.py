@@ -62,7 +62,7 @@ def sources(base: str) -> tuple[str, str]:
     return str(directory), str(file)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def bundles_of_variants(base: str, busybox_root: str) -> Iterator[None]:
     with bundles_made(base, busybox_root):
         yield
