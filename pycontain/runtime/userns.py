@@ -115,6 +115,8 @@ class IdRanges:
                 for start in self._candidates(wanted.size):
                     if self._reserve(start, wanted.size):
                         return start
+                if self._give_back():  # kept for containers of another size
+                    return self._take(wanted)
             except OSError as e:
                 raise SetupFailed(
                     f"cannot reserve user ids in {self.directory}: {e.strerror} ({errno_name(e.errno or 0)}). Give a --run-root that "
@@ -127,6 +129,17 @@ class IdRanges:
             f"{_SUBORDINATE_OWNER if not self._facts.in_user_namespace else 'you'}. End other containers, ask for less "
             "(--userns auto:size=1024), or add ids there"
         )
+
+    def _give_back(self) -> bool:
+        """Whether there were ranges that no container of ours uses; they are anybody's now."""
+        unused = [(start, size) for size, starts in self._free.items() for start in starts]
+        self._free.clear()
+        for start, size in unused:
+            for block in range(start >> 16, (start + size - 1 >> 16) + 1):
+                path = f"{self.directory}/{block}"
+                self._ours.discard(path)
+                os.unlink(path)
+        return bool(unused)
 
     def _reserve(self, start: int, size: int) -> bool:
         # one name per 65,536 ids: two ranges that overlap share a name
