@@ -144,7 +144,7 @@ def decode(data: bytes) -> DecodedPlan:
     if len(data) < HEADER.size:
         raise InvalidArgument(f"not a Plan: {len(data)} bytes are shorter than its header ({HEADER.size})")
     (
-        magic, version, total, flags, clone_flags, _, n_slots, n_prepare, n_child, n_finish, strings_off, strings_len,
+        magic, version, total, flags, clone_flags, n_given, n_slots, n_prepare, n_child, n_finish, strings_off, strings_len,
         argv_off, argc, env_off, envc, cgroup_slot, stub_slot, _reserved,
     ) = HEADER.unpack_from(data)  # fmt: skip
     if magic != MAGIC or version != VERSION:
@@ -166,7 +166,7 @@ def decode(data: bytes) -> DecodedPlan:
         clone_flags=clone_flags,
         cgroup_slot=cgroup_slot,
         stub_slot=stub_slot,
-        slots=_slot_names(n_slots, sections[0]),
+        slots=_slot_names(n_given, n_slots, sections[0]),
         args=table.texts(argv_off, argc, "argv"),
         env=table.texts(env_off, envc, "the environment"),
         prepare=sections[0],
@@ -190,8 +190,10 @@ def _op(data: bytes, at: int, table: _Table, section: str, index: int) -> Decode
     )  # fmt: skip
 
 
-def _slot_names(count: int, prepare: tuple[DecodedOp, ...]) -> tuple[str, ...]:
+def _slot_names(given: int, count: int, prepare: tuple[DecodedOp, ...]) -> tuple[str, ...]:
     names = [*GIVEN[:count], *(f"slot {i}" for i in range(len(GIVEN), count))]
+    for i in range(len(GIVEN), min(given, count)):
+        names[i] = f"translated layer {i - len(GIVEN)}"
     for op in prepare:
         makes = {
             "CGROUP_MAKE": "cgroup",

@@ -21,7 +21,7 @@ NO_SLOT = -1
 ID_TOKEN = "\x01" * 64
 SHORT_ID_TOKEN = "\x02" * 12
 
-# The slots that every Plan is given, in this order.
+# The slots that every Plan is given, in this order; translated layers follow (plan_mounts).
 STDIN, STDOUT, STDERR, TEMPLATE, TOP, IDMAP, STUB = range(7)
 GIVEN = ("stdin", "stdout", "stderr", "template", "top", "idmap", "stub")
 
@@ -87,7 +87,7 @@ class Builder:
         self.sections: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
         self.table = bytearray(b"\0")
         self.known: dict[bytes, int] = {b"": 0}
-        self.n_slots = len(GIVEN)
+        self.n_given = self.n_slots = len(GIVEN)
 
     def string(self, text: str) -> int:
         data = _encode(text)
@@ -112,6 +112,13 @@ class Builder:
         self.n_slots += 1
         return self.n_slots - 1
 
+    def give(self, count: int) -> range:
+        """``count`` more slots that the executor is given, after the usual ones; before any other is taken."""
+        assert self.n_slots == self.n_given
+        first = self.n_given
+        self.n_given = self.n_slots = first + count
+        return range(first, first + count)
+
     def add(
         self, section: int, code: int, *, s1: str = "", s2: str = "", s3: int = 0, flags: int = 0, slot: int = NO_SLOT,
         slot2: int = NO_SLOT, n: int = 0, x: int = 0, y: int = 0, z: int = 0,
@@ -127,7 +134,7 @@ class Builder:
         # the table starts 8-byte aligned: the header and the ops are multiples of 8
         strings_off = HEADER.size + len(ops)
         head = HEADER.pack(
-            MAGIC, VERSION, strings_off + len(self.table), flags, clone_flags, len(GIVEN), self.n_slots,
+            MAGIC, VERSION, strings_off + len(self.table), flags, clone_flags, self.n_given, self.n_slots,
             *(len(s) for s in self.sections), strings_off, len(self.table), 0, 0, 0, 0, cgroup_slot, STUB, 0,
         )  # fmt: skip
         empty = Plan(data=head + ops + bytes(self.table), process_off=strings_off + len(self.table))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .plan_bytes import Builder, Place
     from .spec.runtime import DeviceNode, MountPoint, RuntimeSpec
 
-__all__ = ["cover", "files_and_devices", "mounts", "prepare_mounts", "prepare_root"]
+__all__ = ["cover", "files_and_devices", "layers_given", "mounts", "prepare_mounts", "prepare_root"]
 
 _MS_PRIVATE = 1 << 18
 _MS_SLAVE = 1 << 19
@@ -66,6 +66,11 @@ def _root_propagation(spec: RuntimeSpec) -> int:
     return _MS_SLAVE if spec.linux.rootfs_propagation in ("slave", "rslave") else _MS_PRIVATE
 
 
+def layers_given(mapped: bool, facts: HostFacts) -> bool:
+    """Whether every layer of a root of layers, in a user namespace, is given to the executor: translated by its caller."""
+    return mapped and facts.detached_templates and not facts.in_user_namespace
+
+
 def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
     linux = spec.linux
     uid, gid = host_id(linux.uid_mappings, 0) or 0, host_id(linux.gid_mappings, 0) or 0
@@ -81,9 +86,12 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
         flags |= F_USERXATTR
     # inside a user namespace nothing of the host's can be translated: files keep their owners, seen through both maps
     translated = bool(linux.uid_mappings) and not facts.in_user_namespace
-    if translated and not facts.detached_templates:
-        flags |= F_CLASSIC
-    layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
+    if layers_given(bool(linux.uid_mappings), facts):  # translated once for many containers, and given
+        layers = tuple(f"@{slot}" for slot in b.give(len(spec.root.layers)))
+        translated = False
+    else:
+        flags |= F_CLASSIC if translated else 0
+        layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
     if not facts.overlay_layer_plus and len(layers) > 13:
         raise Unsupported(
             f"{len(layers)} layers need overlay's lowerdir+ (Linux 6.5); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"

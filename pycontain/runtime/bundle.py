@@ -74,7 +74,7 @@ class Bundle:
         )  # fmt: skip
         try:
             self.plan = plan(spec, session.facts, place)
-            self.idmap_fd = session.ids.translation((linux.uid_mappings, linux.gid_mappings))
+            self.translation = session.ids.translation((linux.uid_mappings, linux.gid_mappings))
             self.template = session.template(RootFS(image=directory, lower=(spec.root.path,)), hosts=False)
         except BaseException:
             self.release()

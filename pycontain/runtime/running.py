@@ -13,6 +13,7 @@ from ..errors import Conflict
 from ..host import probe
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
+from ..plan_mounts import layers_given
 from ..request import RunRequest
 from ..result import Outcome, Usage
 from .failure import describe
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .roots import Roots
     from .session import Session
-    from .userns import Mappings
+    from .template import Template
+    from .userns import Descriptor, Mappings
 
 __all__ = ["Running", "plan_for", "prepare_spec", "start"]
 
@@ -169,15 +171,17 @@ def start(
 
 
 class _Launch:
-    """What a start needs beside its Plan. ``fds``: the given slots after the streams."""
+    """What a start needs beside its Plan. ``fds``: the given slots after the streams; they stay open as long as this."""
 
-    __slots__ = ("env", "fds", "started", "sync")
+    __slots__ = ("_held", "env", "fds", "started", "sync")
 
     def __init__(
-        self, fds: tuple[int, int, int, int], env: tuple[str, ...], sync: Callable[[int, int, int], None] | None = None,
+        self, template: Template, translation: Descriptor, stub_fd: int, env: tuple[str, ...], *,
+        layers: tuple[Descriptor, ...] = (), sync: Callable[[int, int, int], None] | None = None,
         started: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        self.fds = fds
+        self.fds = (template.mount_fd, template.top_fd, translation.fd, stub_fd, *(each.fd for each in layers))
+        self._held = (template, translation, layers)
         self.env = env
         self.sync = sync
         self.started = started
@@ -196,7 +200,8 @@ def _ready(
         shape = _shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
         template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
-        idmap_fd = session.ids.translation(maps)
+        translation = session.ids.translation(maps)
+        layers = session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
         if request.name is not None:
             session.reserve_name(request.name, container_id)
     except BaseException:
@@ -209,7 +214,7 @@ def _ready(
         (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
-    return running, _Launch((template.mount_fd, template.top_fd, idmap_fd, session.stub_fd), env)
+    return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
 
 
 def _ready_bundle(
@@ -223,8 +228,10 @@ def _ready_bundle(
     process, resources = bundle.spec.process, bundle.spec.linux.resources
     running = Running(container_id, request, process.args, bundle.plan, session, begun, fault, resources)
     running.after = after_end(bundle)
-    fds = (bundle.template.mount_fd, bundle.template.top_fd, bundle.idmap_fd, session.stub_fd)
-    return running, _Launch(fds, process.env, bundle.sync, lambda: after_start(bundle, running))
+    return running, _Launch(
+        bundle.template, bundle.translation, session.stub_fd, process.env, sync=bundle.sync,
+        started=lambda: after_start(bundle, running),
+    )  # fmt: skip
 
 
 class Running:

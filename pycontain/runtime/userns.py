@@ -17,19 +17,22 @@ from ..spec.runtime import IDMapping
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from ..host import HostFacts
     from ..idmap import UserNamespace
     from ..request import RunRequest
+    from .template import Template
 
-__all__ = ["IdRanges", "Mappings", "check_mapped"]
+__all__ = ["NOTHING", "Descriptor", "IdRanges", "Mappings", "check_mapped"]
 
 Mappings = tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]  # users, groups
 
 _SUBORDINATE_OWNER = "containers"  # whose subordinate ids automatic ranges come from, as podman has it
 # Without such an owner: the part of the 32 bits that systemd keeps free for containers (its UIDS-GIDS document).
 _FREE = (0x80000, 0x6FFF0000)
-_KEPT = 64
+_TRANSLATIONS_KEPT = 64
+_LAYERS_KEPT = 256
 
 
 class IdRanges:
@@ -41,14 +44,13 @@ class IdRanges:
         """``forget_dead``: removes the reservations in a directory whose owners are dead."""
         self.directory = f"{run_root}/userns"
         self._forget_dead = forget_dead
-        # one name per block of ids: two ranges that overlap share a name. A user has few ids, the host has many
-        self._first, self._bits = (1, 10) if facts.in_user_namespace else (0, 16)
         self._owner = owner
         self._facts = facts
         self._lock = RLock()
         self._free: dict[int, list[int]] = {}  # size -> starts that are ours and not in use
-        self._ours: set[str] = set()
-        self._fds: dict[Mappings, int] = {}
+        self._ours: dict[int, range] = {}  # start -> the blocks that it has reserved
+        self._translations: dict[Mappings, Descriptor] = {}
+        self._layers: dict[tuple[object, ...], Descriptor] = {}
 
     def mappings(self, request: RunRequest) -> Mappings:
         """The maps of a container with this request; ((), ()) when it has no user namespace of its own.
@@ -78,7 +80,7 @@ class IdRanges:
         from ..idmap import userns
 
         wanted = userns(request.userns)
-        start = next(self._candidates(wanted.size), 0)
+        start, _ = next(self._candidates(wanted.size), (0, None))
         found = (IDMapping(container_id=0, host_id=start, size=wanted.size),)
         return found, found
 
@@ -100,14 +102,16 @@ class IdRanges:
             maps.append(keep_id(own, count))
         return maps[0], maps[1]
 
-    def _candidates(self, size: int) -> Iterator[int]:
-        """Starts of ranges of ``size`` that may be used at all, in steps so that none overlaps another of any size."""
-        step = 1 << max(self._bits, (size - 1).bit_length())
-        for low, high in _subordinate(self._facts):
-            start = low
-            while start + size <= high:
-                yield start
-                start += step
+    def _candidates(self, size: int) -> Iterator[tuple[int, range]]:
+        """Ranges of ``size`` that may be used at all: (start, the blocks that it touches, each by its first id). Ranges of
+        any two sizes that overlap share a block."""
+        ranges = _subordinate(self._facts)
+        # one name per block: where there are few ids, small ones
+        block = 1 << (16 if sum(high - low for low, high in ranges) >= 1 << 24 else 10)
+        step = max(block, 1 << (size - 1).bit_length())
+        for low, high in ranges:
+            for start in range(low, high - size + 1, step):
+                yield start, range(start, start + size, block)
 
     def _take(self, wanted: UserNamespace) -> int:
         with self._lock:
@@ -117,9 +121,11 @@ class IdRanges:
             try:
                 os.makedirs(self.directory, 0o755, exist_ok=True)
                 for again in (False, True):
-                    for start in self._candidates(wanted.size):
-                        if self._reserve(start, wanted.size):
+                    for start, blocks in self._candidates(wanted.size):
+                        if self._reserve(blocks):
                             return start
+                    if self._give_back():  # kept for containers of another size
+                        return self._take(wanted)
                     if self._forget_dead is None or again:
                         break
                     self._forget_dead(self.directory)  # those that have died since we began
@@ -136,34 +142,59 @@ class IdRanges:
             "(--userns auto:size=1024), or add ids there"
         )
 
-    def _reserve(self, start: int, size: int) -> bool:
-        at = start - self._first
-        blocks = range(at >> self._bits, (at + size - 1 >> self._bits) + 1)
-        made: list[str] = []
-        for block in blocks:
-            path = f"{self.directory}/{block}"
+    def _give_back(self) -> bool:
+        """Whether there were ranges that no container of ours uses; they are anybody's now."""
+        unused = [start for starts in self._free.values() for start in starts]
+        self._free.clear()
+        for start in unused:
+            for block in self._ours.pop(start):
+                os.unlink(f"{self.directory}/{block}")
+        return bool(unused)
+
+    def _reserve(self, blocks: range) -> bool:
+        for i, block in enumerate(blocks):
             try:
-                os.symlink(f"{self._owner}/ids", path)
+                os.symlink(f"{self._owner}/ids", f"{self.directory}/{block}")
             except FileExistsError:
-                for each in made:
-                    os.unlink(each)
+                for each in blocks[:i]:
+                    os.unlink(f"{self.directory}/{each}")
                 return False
-            made.append(path)
-        self._ours.update(made)
+        self._ours[blocks.start] = blocks
         return True
 
-    def translation(self, given: Mappings) -> int:
-        """The fd of a user namespace with these maps, for id-mapped mounts; -1 without maps. It stays this object's."""
+    def translation(self, given: Mappings) -> Descriptor:
+        """A user namespace with these maps, for id-mapped mounts; NOTHING without maps."""
         if not given[0]:
-            return -1
+            return NOTHING
         with self._lock:
-            fd = self._fds.get(given, -1)
-            if fd < 0:
-                fd = self._make(given)
-                if len(self._fds) >= _KEPT:
-                    os.close(self._fds.pop(next(iter(self._fds))))
-                self._fds[given] = fd
-            return fd
+            found = self._translations.get(given)
+            if found is None:
+                found = _keep(self._translations, given, _TRANSLATIONS_KEPT, Descriptor(self._make(given)))
+            return found
+
+    def layers(self, template: Template, directories: tuple[str, ...], given: Mappings) -> tuple[Descriptor, ...]:
+        """The layers of a root seen through the maps: the template's top, then these directories. A copy of a mount and the
+        end of one cost more than the overlay itself, so they are made once for many containers."""
+        with self._lock:
+            return (
+                self._layer(template, template.top_fd, "", given),
+                *(self._layer(_identity(path), -1, path, given) for path in directories),
+            )
+
+    def _layer(self, which: object, dirfd: int, path: str, given: Mappings) -> Descriptor:
+        found = self._layers.get((which, given))
+        if found is None:
+            fd = -1
+            try:
+                fd = _native.open_tree(dirfd, path)
+                _native.mount_attributes(fd, 0, userns_fd=self.translation(given).fd)
+            except OSError as e:
+                if fd >= 0:
+                    os.close(fd)
+                number = e.errno or 0
+                raise _untranslatable(path, number) from None
+            found = _keep(self._layers, (which, given), _LAYERS_KEPT, Descriptor(fd))
+        return found
 
     def _make(self, given: Mappings) -> int:
         try:
@@ -178,20 +209,66 @@ class IdRanges:
             raise Unsupported(f"cannot make a user namespace: {why}") from None
 
     def close(self) -> None:
-        for path in self._ours:
-            try:
-                os.unlink(path)
-            except OSError:
-                pass  # swept already
+        for blocks in self._ours.values():
+            for block in blocks:
+                try:
+                    os.unlink(f"{self.directory}/{block}")
+                except OSError:
+                    pass  # swept already
         self._ours.clear()
         self._free.clear()
         self.disown()
 
     def disown(self) -> None:
         """Closes the descriptors, touches nothing else."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        self._translations.clear()
+        self._layers.clear()
+
+
+class Descriptor:
+    """An fd that ends with its last user: one thread may forget it while another starts a container with it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+NOTHING = Descriptor(-1)
+
+
+def _keep(kept: dict[Any, Descriptor], key: object, most: int, new: Descriptor) -> Descriptor:
+    """The newest ``most`` of them."""
+    if len(kept) >= most:
+        kept.pop(next(iter(kept)))
+    kept[key] = new
+    return new
+
+
+def _untranslatable(path: str, number: int) -> SetupFailed:
+    why = os.strerror(number)
+    if number == 22:
+        why = "its file system cannot be id-mapped (overlay, NFS). Leave out --userns, or give an image on a disk"
+    return SetupFailed(
+        f"cannot translate the owners of the layer {path or 'with /dev'}: {why} ({errno_name(number)})",
+        step="id-map a layer",
+        errno=number,
+    )
+
+
+def _identity(path: str) -> tuple[str, int, int]:
+    """A directory that has been replaced is another one."""
+    try:
+        found = os.stat(path)
+    except OSError as e:
+        raise SetupFailed(
+            f"cannot open the layer {path}: {e.strerror} ({errno_name(e.errno or 0)})", step="open a layer", errno=e.errno or 0
+        ) from None
+    return path, found.st_dev, found.st_ino
 
 
 def _subordinate(facts: HostFacts) -> list[tuple[int, int]]:

@@ -94,6 +94,14 @@ def _check_notify(node: Node, filter: Filter, listener: str) -> bool:
     if used and not listener:
         where = node.items("syscalls")[used[0]].child("action").path
         raise node.child("listenerPath").bad(f"the path of the socket that {where} notifies")
+    for index in used:
+        if "write" in filter.rules[index].names:
+            # the container's set-up needs one to hand the listener over: nobody could answer it
+            raise (
+                node.items("syscalls")[index]
+                .child("names")
+                .bad(f"calls without write, which {_NOTIFY} would hold up for ever")
+            )
     if not used and _WAIT_KILLABLE in filter.flags:
         index = filter.flags.index(_WAIT_KILLABLE)
         raise node.items("flags")[index].bad(f"a flag that goes without {_NOTIFY}")

@@ -79,7 +79,10 @@ def refused_bundle(root: str, changes: dict[str, Any], script: str = "true") -> 
 def holder(*flags: str, setup: str = "") -> Iterator[int]:
     """The pid of a process in new namespaces made by util-linux's unshare; it sleeps until the block ends."""
     script = f"{setup}\necho ready; exec sleep 600"
-    with subprocess.Popen(["unshare", *flags, "sh", "-c", script], stdout=subprocess.PIPE) as p:
+    with subprocess.Popen(
+        ["unshare", *flags, *(["--kill-child"] if "--fork" in flags else []), "sh", "-c", script],
+        stdout=subprocess.PIPE,
+    ) as p:
         try:
             assert p.stdout is not None
             assert p.stdout.readline() == b"ready\n"

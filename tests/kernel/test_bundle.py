@@ -291,6 +291,7 @@ def test_only_the_documents_capabilities(busybox_root: str) -> None:
         ({"linux.mountLabel": "x"}, "selinux"),
         ({"root.path": "/no/such"}, "root.path"),
         ({"mounts[3]": {"destination": "/v", "type": "bind", "source": "/no/such", "options": ["bind"]}}, "mounts[3].source"),
+        (notify("/run/agent", "mkdir", "write"), "linux.seccomp.syscalls[0].names"),
         ({"linux.rootfsPropagation": "sideways"}, "rootfsPropagation"),
     ],
 )  # fmt: skip

@@ -207,6 +207,13 @@ def test_when_no_range_is_left_it_is_said(sub_files: Path) -> None:
     assert sh("cat /proc/self/uid_map", **AUTO).split() == ["0", "1048576", "65536"]
 
 
+def test_ids_kept_for_another_size_are_given_up_before_a_start_is_refused(sub_files: Path) -> None:
+    for name in ("subuid", "subgid"):
+        (sub_files / name).write_text("containers:1048576:65536\n")
+    for size in (65536, 1024, 65536):
+        assert sh("cat /proc/self/uid_map", userns=f"auto:size={size}").split() == ["0", "1048576", str(size)]
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
