@@ -183,8 +183,10 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, maps: Mappings) -> lis
         mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
         mounts.append(MountPoint(destination="/sys/fs/cgroup", type="cgroup2", options=(*_SAFE, "relatime", *writable)))
-    # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not
-    mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
+    # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not; a
+    # lesser root may not mount the host's: the queues are there all the same, by mq_open(3)
+    if not (lesser and request.ipc == "host"):
+        mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
     if request.ipc == "host":
         mounts.append(MountPoint(destination="/dev/shm", type="bind", source="/dev/shm", options=("rbind",)))
     if request.ipc == "private":
