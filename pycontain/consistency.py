@@ -55,6 +55,7 @@ def _identity(r: RunRequest) -> None:
     parsers: tuple[tuple[str | None, Callable[[str], object]], ...] = (
         (r.name, parse.name),
         (r.hostname, parse.hostname),
+        (r.domainname, parse.hostname),
         (r.user, parse.user),
         (r.cpuset_cpus, parse.cpuset),
         (r.stop_signal, parse.signal_number),
@@ -73,9 +74,10 @@ def _namespaces(r: RunRequest) -> None:
             raise parse.invalid(field, value, "there is no such mode", " or ".join(valid))
     if r.userns != "host" or r.uid_mappings or r.gid_mappings:
         _own_user_namespace(r)
-    if r.uts == "host" and r.hostname is not None:
+    if r.uts == "host" and (r.hostname is not None or r.domainname is not None):
+        which = "--hostname" if r.hostname is not None else "--domainname"
         raise InvalidArgument(
-            "--hostname and --uts=host contradict each other: it would rename the host; leave out one of them"
+            f"{which} and --uts=host contradict each other: it would rename the host; leave out one of them"
         )
     if r.ipc != "private" and r.shm_size_bytes is not None:
         raise InvalidArgument(

@@ -64,15 +64,17 @@ def _ranges(text: str) -> str:
 
 def _parent_write(ops: list[DecodedOp], scene: Scene) -> Step:
     op = ops[0]
-    if op.s1.endswith("_map"):
-        names = "|".join(each.s1 for each in ops)
-        return Step(group=BE, call=f"{names}: {_ranges(op.s2)}", why="its root is an ordinary, unused user of the host")
     if op.s1 == "timens_offsets":
         return Step(group=SEE, call=f"timens_offsets = {op.s2.strip()}", why="clocks since boot of its own")
     return Step(
         group=USE, call=f"{op.s1} = {op.s2.strip()}",
         why="who dies first when the whole machine runs out of memory" if op.s1 == "oom_score_adj" else "set from outside",
     )  # fmt: skip
+
+
+def _id_maps(ops: list[DecodedOp], scene: Scene) -> Step:
+    call = f"uid_map, gid_map: {_ranges(ops[0].s1)}"
+    return Step(group=BE, call=call, why="its root is an ordinary, unused user of the host")
 
 
 def _fork(ops: list[DecodedOp], scene: Scene) -> Step:
@@ -151,7 +153,7 @@ def _pipe_owner(ops: list[DecodedOp], scene: Scene) -> Step:
 
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
-    "PARENT_WRITE": _parent_write, "FORK": _fork, "MOUNT_ATTR": _mount_attr, "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
+    "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr, "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
     "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner,
 }  # fmt: skip

@@ -29,8 +29,6 @@ def merge_key(op: DecodedOp) -> object:
         return op.name
     if op.name in _CAPABILITIES:
         return "capabilities"
-    if op.name == "PARENT_WRITE" and op.s1.endswith("_map"):
-        return "id maps"
     if op.name == "CGROUP_WRITE" and op.s1.startswith(("cpu.cfs_", "cpuset.")):
         return (op.slot, op.s1[:7])
     return (op.section, op.index)

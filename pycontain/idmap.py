@@ -35,7 +35,7 @@ def userns(text: str) -> UserNamespace:
         return UserNamespace(mode=text)
     if mode == "auto":
         key, _, value = rest.partition("=")
-        if key != "size" or not (value.isascii() and value.isdigit() and 1 <= int(value) <= 2**31):
+        if key != "size" or not (value.isascii() and value.isdigit() and len(value) < 11 and 1 <= int(value) <= 2**31):
             raise invalid("user namespace", text, "auto takes only size=NUMBER", "auto:size=65536")
         return UserNamespace(mode="auto", size=int(value))
     if colon or "," in text or text.isdigit():

@@ -10,13 +10,16 @@ from .record import record
 
 __all__ = ["ATTRIBUTE_WORDS", "MOUNT_WORDS", "PROPAGATION", "MountOptions", "parse_options"]
 
-# mount(2) flags: (set, clear)
+_RELATIME, _STRICTATIME = 1 << 21, 1 << 24
+# mount(2) flags: (set, clear). Of the kinds of access time the last one named counts, as mount_setattr has it: the kernel
+# would let the strict one win.
 _MS = {
     "ro": (1, 0), "rw": (0, 1), "nosuid": (2, 0), "suid": (0, 2), "nodev": (4, 0), "dev": (0, 4), "noexec": (8, 0),
     "exec": (0, 8), "sync": (16, 0), "async": (0, 16), "mand": (64, 0), "nomand": (0, 64), "dirsync": (128, 0),
-    "nosymfollow": (256, 0), "symfollow": (0, 256), "noatime": (1024, 0), "atime": (0, 1024), "nodiratime": (2048, 0),
-    "diratime": (0, 2048), "silent": (1 << 15, 0), "loud": (0, 1 << 15), "relatime": (1 << 21, 0),
-    "norelatime": (0, 1 << 21), "iversion": (1 << 23, 0), "noiversion": (0, 1 << 23), "strictatime": (1 << 24, 0),
+    "nosymfollow": (256, 0), "symfollow": (0, 256), "noatime": (1024, _RELATIME | _STRICTATIME), "atime": (0, 1024),
+    "nodiratime": (2048, 0),
+    "diratime": (0, 2048), "silent": (1 << 15, 0), "loud": (0, 1 << 15), "relatime": (_RELATIME, 1024 | _STRICTATIME),
+    "norelatime": (0, 1 << 21), "iversion": (1 << 23, 0), "noiversion": (0, 1 << 23), "strictatime": (_STRICTATIME, 1024 | _RELATIME),
     "nostrictatime": (0, 1 << 24), "lazytime": (1 << 25, 0), "nolazytime": (0, 1 << 25), "defaults": (0, 0),
     "remount": (0, 0),
 }  # fmt: skip

@@ -51,7 +51,8 @@ def volume(text: str) -> Mount:
     form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro or ./src:/src"
     parts = text.split(":")
     if len(parts) == 1 and text.startswith("/"):
-        raise invalid("volume", text, "anonymous volumes are not there yet", "/source:/target, or --tmpfs /target")
+        shown = quote(text)[1:-1]
+        raise invalid("volume", text, "anonymous volumes are not there yet", f"/source:{shown}, or --tmpfs {shown}")
     if len(parts) not in (2, 3) or not all(parts):
         hint = " (a path with ':' goes into --mount)" if len(parts) > 3 else ""
         raise invalid("volume", text, f"it is not two paths and options{hint}", form)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         group_add: Sequence[str | int]
         name: str
         hostname: str
+        domainname: str
+        apparmor: str
+        selinux_label: str
         labels: Mapping[str, str]
         entrypoint: str | Sequence[str]
         memory: int | str
@@ -160,6 +163,9 @@ _TABLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "group_add": ("group_add", _texts),
     "name": ("name", _text),
     "hostname": ("hostname", _text),
+    "domainname": ("domainname", _text),
+    "apparmor": ("apparmor", _text),
+    "selinux_label": ("selinux_label", _text),
     "labels": ("labels", _pairs),
     "entrypoint": ("entrypoint", _entrypoint),
     "memory": ("memory_bytes", parse.size),

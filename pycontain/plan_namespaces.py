@@ -124,6 +124,8 @@ def enter(b: Builder, linux: Linux, way: Birth, cgroup_joins: list[int]) -> None
         b.add(P, Op.NS_OPEN, s1=path, slot=slots[kind], x=CLONE_NS[kind])
     for slot in cgroup_joins:
         b.add(C, Op.CGROUP_JOIN, slot=slot)
+    if "user" in slots:  # inside, setgroups may be forbidden: nothing of ours comes along
+        _become_root(b)
     for kind, _ in way.joined:
         b.add(C, Op.SETNS, slot=slots[kind], x=CLONE_NS[kind])
     if "user" in slots:
@@ -131,8 +133,7 @@ def enter(b: Builder, linux: Linux, way: Birth, cgroup_joins: list[int]) -> None
     if way.fork is not None and way.joined:
         b.add(C, Op.FORK, x=way.fork)
     if "user" in way.new:
-        b.add(C, Op.PARENT_WRITE, s1="uid_map", s2=map_text(linux.uid_mappings))
-        b.add(C, Op.PARENT_WRITE, s1="gid_map", s2=map_text(linux.gid_mappings))
+        b.add(C, Op.ID_MAPS, s1=map_text(linux.uid_mappings), s2=map_text(linux.gid_mappings))
         _become_root(b)
     late = (CLONE_NS["cgroup"] if way.late_cgroup else 0) | (CLONE_NS["ipc"] if way.late_ipc else 0)
     if late:

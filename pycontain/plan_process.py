@@ -148,10 +148,11 @@ def _memory_policy(m: MemoryPolicy) -> tuple[int, bytes]:
         mode |= _known(f"linux.memoryPolicy.flags[{i}]", _MPOL_FLAGS, word)
     mask = 0
     for part in m.nodes.split(",") if m.nodes else ():
-        first, _, last = part.strip().partition("-")
-        if not (first.isascii() and first.isdigit() and (last or first).isdigit() and int(last or first) < 1024):
+        first, dash, last = part.strip().partition("-")
+        numbers = (first, last) if dash else (first, first)
+        if not all(n.isascii() and n.isdigit() and len(n) < 5 and int(n) < 1024 for n in numbers):
             raise InvalidArgument(f"linux.memoryPolicy.nodes: expected ranges such as 0-1,3, found {m.nodes!r}")
-        for node in range(int(first), int(last or first) + 1):
+        for node in range(int(numbers[0]), int(numbers[1]) + 1):
             mask |= 1 << node
     return mode, mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little")
 

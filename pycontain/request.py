@@ -70,6 +70,7 @@ class RunRequest:
     group_add: tuple[str, ...] = ()
     name: str | None = None
     hostname: str | None = None
+    domainname: str | None = None
     add_host: tuple[tuple[str, str], ...] = ()  # (host, address)
     labels: tuple[tuple[str, str], ...] = ()
     terminal: bool = False
@@ -82,6 +83,8 @@ class RunRequest:
     seccomp: str | None = (
         None  # None: the default profile; "unconfined"; else the path of a profile in Docker's JSON form
     )
+    apparmor: str | None = None  # a profile; "unconfined"; None: none
+    selinux_label: str = ""  # of the process: USER:ROLE:TYPE:LEVEL
     masked_paths: bool = True  # --security-opt systempaths=unconfined clears it
     network: str = "none"  # "none" | "host"
     pid: str = "private"  # "private" | "host"

@@ -86,7 +86,7 @@ def subordinate(text: str, names: tuple[str, ...]) -> tuple[tuple[int, int], ...
     for line in text.splitlines():
         name, _, numbers = line.strip().partition(":")
         start, _, count = numbers.partition(":")
-        if name in names and start.isdigit() and count.isdigit() and int(count) > 0:
+        if name in names and start.isdecimal() and count.isdecimal() and int(count) > 0:
             found.append((int(start), int(count)))
     return tuple(found)
 

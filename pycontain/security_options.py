@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import InvalidArgument, Unsupported
+from .errors import InvalidArgument
 from .parse import boolean, nearest, quote
 from .record import record
 
@@ -20,22 +20,27 @@ class SecurityOptions:
     no_new_privileges: bool = False
     seccomp: str | None = None
     masked_paths: bool = True
+    apparmor: str | None = None  # a profile that is loaded, or "unconfined"
+    label: str = ""  # SELinux: USER:ROLE:TYPE:LEVEL
 
 
+# what Docker and podman give a container when nothing is said
+_LABEL = {"user": "system_u", "role": "system_r", "type": "container_t", "level": "s0"}
 _VALID = (
-    "no-new-privileges", "seccomp=unconfined|builtin|FILE", "systempaths=unconfined", "apparmor=unconfined",
-    "label=disable",
+    "no-new-privileges", "seccomp=unconfined|builtin|FILE", "systempaths=unconfined", "apparmor=PROFILE|unconfined",
+    "label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL",
 )  # fmt: skip
 _KEYS = tuple(each.partition("=")[0] for each in _VALID)
-_LATER = {"apparmor": ("unconfined", "AppArmor profiles"), "label": ("disable", "SELinux labels")}
 
 
 def security_opts(items: Iterable[str]) -> SecurityOptions:
     """Docker's ``--security-opt`` values, ``KEY=VALUE`` or, as of old, ``KEY:VALUE``. The last of a key counts.
 
-    Raises: InvalidArgument; Unsupported: an AppArmor profile or an SELinux label.
+    Whether this kernel can give a label is the Plan's to say. Raises: InvalidArgument.
     """
     no_new_privileges, seccomp, masked_paths = False, None, True
+    apparmor: str | None = None
+    label: dict[str, str] = {}
     for text in items:
         at = min((i for i in (text.find("="), text.find(":")) if i >= 0), default=len(text))
         key, given, value = text[:at], at < len(text), text[at + 1 :]
@@ -45,13 +50,23 @@ def security_opts(items: Iterable[str]) -> SecurityOptions:
             seccomp = None if value == "builtin" else value
         elif key == "systempaths" and value == "unconfined":
             masked_paths = False
-        elif key in _LATER and value:
-            accepted, what = _LATER[key]
-            if value != accepted:  # accepted: there is none of it to switch off
-                hint = f"leave it out, or write {key}={accepted}"
-                raise Unsupported(f"cannot apply {quote(text)}: {what} come later; {hint}")
+        elif key == "apparmor" and value and value.isprintable() and " " not in value:
+            apparmor = value
+        elif key == "label" and value == "disable":
+            label = {}
+        elif key == "label" and _is_label(value):
+            part, _, name = value.partition(":")
+            label[part] = name
         else:
             valid = f"write {', '.join(_VALID)}"
             hint = f": {valid}" if key in _KEYS else nearest(key, _KEYS, valid)
             raise InvalidArgument(f"invalid security option {quote(text)}{hint}")
-    return SecurityOptions(no_new_privileges=no_new_privileges, seccomp=seccomp, masked_paths=masked_paths)
+    return SecurityOptions(
+        no_new_privileges=no_new_privileges, seccomp=seccomp, masked_paths=masked_paths, apparmor=apparmor,
+        label=":".join({**_LABEL, **label}.values()) if label else "",
+    )  # fmt: skip
+
+
+def _is_label(text: str) -> bool:
+    part, _, name = text.partition(":")
+    return part in _LABEL and bool(name) and name.isprintable() and " " not in name

@@ -68,7 +68,8 @@ def at_path(
         template = session.template(look(request, data_root=roots.data_root).rootfs, hosts=True)
         if meanwhile is not None:
             meanwhile(claimed)
-        _native.start(made.data, (null, null, null, template.mount_fd, template.top_fd, -1, session.stub_fd), started)
+        given = (null, null, null, template.mount_fd, template.top_fd, -1, session.stub_fd)
+        _native.start(made.data, given, started, deadline_ns=0)
         yield started.pid, claimed
     except _native.StartFailure as failure:
         raise describe(failure, made, who="it", program="sleep", env_path=None) from None

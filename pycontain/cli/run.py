@@ -115,6 +115,7 @@ _SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("user", "user", parse.user),
     ("name", "name", parse.name),
     ("hostname", "hostname", parse.hostname),
+    ("domainname", "domainname", parse.hostname),
     ("network", "network", parse.network),
     ("pid", "pid", _mode("private", "host")),
     ("ipc", "ipc", _mode("private", "host", "none")),
@@ -178,6 +179,8 @@ def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[st
         fields["no_new_privileges"] = options.no_new_privileges
         fields["seccomp"] = options.seccomp
         fields["masked_paths"] = options.masked_paths
+        fields["apparmor"] = options.apparmor
+        fields["selinux_label"] = options.label
     image, args = _image(values.rootfs, words)
     if image.startswith("bundle:"):
         return _bundle(image, values, args)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .running import Running
     from .session import Session
+    from .systemd import Scope
 
 __all__ = ["PREFIX", "Bundle", "complete", "open_bundle", "request_of_bundle"]
 
@@ -63,13 +64,10 @@ class Bundle:
     def __init__(self, directory: str, spec: RuntimeSpec, session: Session, container_id: str) -> None:
         self.directory = directory
         self.container_id = container_id
-        self.spec = spec
         self._claim: Claim | None = None
+        self._scope: Scope | None = None
+        spec = self.spec = self._with_cgroups(spec, session)
         linux = spec.linux
-        if linux.cgroups_path:
-            self._claim = claim(linux.resources, session.facts, linux.cgroups_path)
-        else:
-            session.ensure_cgroups(linux.resources)
         place = Place(
             container_id=container_id, directory=f"{session.directory}/{container_id}",
             cgroup_parent=session.cgroup_parent,
@@ -82,10 +80,40 @@ class Bundle:
             self.release()
             raise
 
+    def _with_cgroups(self, spec: RuntimeSpec, session: Session) -> RuntimeSpec:
+        """Makes what must be there before the Plan is executed. ``slice:prefix:name`` is systemd's to make: the document's
+        path is then where it did."""
+        path, resources, facts = spec.linux.cgroups_path, spec.linux.resources, session.facts
+        if not path:
+            session.ensure_cgroups(resources)
+            return spec
+        holder = 0
+        if path.count(":") == 2 and not path.startswith("/"):
+            from .systemd import Scope, unit_name
+
+            self._scope = Scope(unit_name(path, self.container_id))
+            self._scope.start(resources, facts, f"pycontain container {self.container_id[:12]}")
+            path, holder = self._scope.cgroups_path, self._scope.holder
+            spec = replaced(spec, linux=replaced(spec.linux, cgroups_path=path))
+        try:
+            self._claim = claim(resources, facts, path, tolerated=holder)
+        except BaseException:
+            self.release()
+            raise
+        return spec
+
+    def settle(self) -> None:
+        """The container is in its cgroups: what kept a place for it may go."""
+        if self._scope is not None:
+            self._scope.settle()
+
     def release(self) -> None:
         """Removes the cgroups that were made for its cgroupsPath. Safe to repeat."""
         if self._claim is not None:
             self._claim.release()
+        if self._scope is not None:
+            scope, self._scope = self._scope, None
+            scope.stop()
 
     def sync(self, what: int, pid: int, fd: int) -> None:
         """The caller's part while the child waits (ops.SYNC_*)."""
@@ -140,10 +168,7 @@ def _run_hook(where: str, hook: Hook, state: bytes) -> None:
 
     env = dict(item.partition("=")[::2] for item in hook.env)
     try:
-        done = subprocess.run(
-            list(hook.args or (hook.path,)), executable=hook.path, env=env, input=state, capture_output=True,
-            timeout=hook.timeout, check=False,
-        )  # fmt: skip
+        status, complaint = _call(list(hook.args or (hook.path,)), hook.path, env, state, hook.timeout)
     except subprocess.TimeoutExpired:
         raise SetupFailed(
             f"{where}: {hook.path} has not ended in {hook.timeout} s and was killed", step="hook"
@@ -154,11 +179,27 @@ def _run_hook(where: str, hook: Hook, state: bytes) -> None:
             step="hook",
             errno=e.errno or 0,
         ) from None
-    if done.returncode != 0:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        raise SetupFailed(
-            f"{where}: {hook.path} failed with status {done.returncode}{': ' if last else ''}{last}", step="hook"
-        )
+    if status != 0:
+        last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        raise SetupFailed(f"{where}: {hook.path} failed with status {status}{': ' if last else ''}{last}", step="hook")
+
+
+def _call(words: list[str], path: str, env: dict[str, str], state: bytes, timeout: float | None) -> tuple[int, bytes]:
+    """Exit status and stderr. However this is left, the process has ended and is reaped: subprocess.run leaves one that a
+    Ctrl-C has ended to be reaped some day."""
+    from subprocess import PIPE, Popen
+
+    process = Popen(words, executable=path, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    try:
+        _, complaint = process.communicate(state, timeout)
+        return process.returncode, complaint
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _warn(line: str) -> None:
@@ -174,7 +215,10 @@ def open_bundle(request: RunRequest, roots: Roots, container_id: str, console_si
     facts = probe()
     session = session_for(roots, facts)
     spec = complete(
-        load_bundle(directory), facts, cache_dir=f"{roots.data_root}/cache/seccomp", console_size=console_size
+        load_bundle(directory, warn=_warn),
+        facts,
+        cache_dir=f"{roots.data_root}/cache/seccomp",
+        console_size=console_size,
     )
     if spec.process.terminal != request.terminal:
         raise InvalidArgument(
@@ -292,6 +336,7 @@ def _mount(index: int, m: MountPoint) -> MountPoint:
 
 def after_start(bundle: Bundle, running: Running) -> None:
     """Poststart hooks: one that fails ends the container. Spec: runtime.md, "Lifecycle", 9."""
+    bundle.settle()
     if bundle.spec.hooks.poststart:
         bundle.run_hooks("poststart", bundle.spec.hooks.poststart, "running", running.pid)
 

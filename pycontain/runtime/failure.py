@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
-from ..ops import OP_NAMES
+from ..ops import CLONE_NS, OP_NAMES
 from ..plan_bytes import HEADER, OP
 from .forbidden import cause
 
@@ -147,6 +147,19 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
             else ""
         )
         return f"mount overlay with upper layer {op.s1}: {why} ({name}){hint}"
+    if op.name == "NS_OPEN":
+        if number == _EINVAL:
+            kind = next((kind for kind, flag in CLONE_NS.items() if flag == op.x), "?")
+            return f"join the {kind} namespace {op.s1}: it is no namespace of this kind (EINVAL). Give a path such as /proc/PID/ns/..."
+        return f"join the namespace {op.s1}: {why} ({name})"
+    if op.name == "TREE_ATTR" and number == _EINVAL:
+        return (
+            f"set attributes of the mount on {_bind_target(plan, op.slot)}: this file system cannot be id-mapped, or an attribute is "
+            "not known to this kernel (EINVAL). Leave out idmap (-v ...:noidmap)"
+        )
+    if op.name in ("TREE_ATTR", "FS_MAKE"):
+        what = "set attributes of the mount" if op.name == "TREE_ATTR" else f"make the file system {op.s1}"
+        return f"{what} on {_bind_target(plan, op.slot)}: {why} ({name})"
     if op.name == "DIR_MAKE":
         return f"make directory {op.s1}: {why} ({name})"
     return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f": {why} ({name})"
@@ -169,6 +182,18 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
+    if op.name in ("PARENT_WRITE", "ID_MAPS"):
+        shown = ", ".join((op.s2 if op.name == "PARENT_WRITE" else f"{op.s1}{op.s2}").split("\n")).rstrip(", ")
+        file = op.s1 if op.name == "PARENT_WRITE" else "uid_map and gid_map"
+        hints = {
+            _EINVAL: "the kernel does not take this value",
+            _EPERM: "permission denied: this process may not map these ids, or has not the power that the value needs",
+            34: "out of range",
+        }
+        return f"write {shown!r} to the container's own /proc file {file}: {hints.get(number, why)} ({name})"
+    if op.name in ("SETNS", "UNSHARE", "FORK"):
+        kinds = ", ".join(kind for kind, flag in CLONE_NS.items() if op.x & flag)
+        return f"{'join' if op.name == 'SETNS' else 'make'} namespaces ({kinds}): {why} ({name})"
     if op.name == "RLIMIT" and number == _EPERM:
         return (
             "set a resource limit (--ulimit): the hard limit is above this process's own, and raising it needs "
@@ -222,7 +247,7 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
         )
     if failure.section == "prepare" and failure.step == "op":
         what = _prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)
-    elif failure.section == "child":
+    elif failure.section == "child" and failure.step != "report":
         what = _child(_Failed(plan.data, 1, failure.arg), failure)
     else:
         what = f"{failure.step}: {why} ({name})"

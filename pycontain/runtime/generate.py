@@ -353,6 +353,7 @@ def generate(
     own_dev = _own_dev(request, facts)
     return RuntimeSpec(
         hostname=hostname,
+        domainname=request.domainname or "",
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
         mounts=_mounts(request, found, facts, init_source, maps),
         files=_files(request, found, hostname),
@@ -368,6 +369,9 @@ def generate(
             rlimits=tuple(Rlimit(type=f"RLIMIT_{u.name.upper()}", soft=u.soft, hard=u.hard) for u in request.ulimits),
             no_new_privileges=request.no_new_privileges,
             oom_score_adj=request.oom_score_adj,
+            # "unconfined" asks for nothing where there is no AppArmor to be unconfined by
+            apparmor_profile="" if request.apparmor == "unconfined" and "apparmor" not in facts.lsms else request.apparmor or "",
+            selinux_label=request.selinux_label,
         ),
         linux=Linux(
             namespaces=_namespaces(request, maps),

@@ -211,7 +211,7 @@ def _read_sub(path: str) -> list[tuple[int, int]]:
             for line in f:
                 name, _, numbers = line.strip().partition(":")
                 start, _, count = numbers.partition(":")
-                if name == _SUBORDINATE_OWNER and start.isdigit() and count.isdigit():
+                if name == _SUBORDINATE_OWNER and start.isdecimal() and count.isdecimal():
                     found.append((int(start), int(start) + int(count)))
     except OSError:
         pass

@@ -79,16 +79,18 @@ def _parse(node: Node, source: bytes) -> Filter:
 def _check_errnos(node: Node, filter: Filter) -> None:
     if filter.default_errno is not None and filter.default_action not in _ERRNO_ACTIONS:
         raise node.child("defaultErrnoRet").bad(f"no errno, because {filter.default_action} returns none")
-    for rule, item in zip(filter.rules, node.items("syscalls"), strict=True):
-        if rule.errno is not None and rule.action not in _ERRNO_ACTIONS:
-            raise item.child("errnoRet").bad(f"no errno, because {rule.action} returns none")
+    # by the document's own entries: one of them can be several rules
+    for item in node.items("syscalls"):
+        action = item.child("action").as_text()
+        if item.child("errnoRet").given and action not in _ERRNO_ACTIONS:
+            raise item.child("errnoRet").bad(f"no errno, because {action} returns none")
 
 
 def _check_notify(node: Node, filter: Filter, listener: str) -> bool:
     if filter.default_action == _NOTIFY:
         # the answer to the first call would be needed before the listener has the descriptor
         raise node.child("defaultAction").bad(f"another action than {_NOTIFY}, which is for single calls")
-    used = [index for index, rule in enumerate(filter.rules) if rule.action == _NOTIFY]
+    used = [index for index, item in enumerate(node.items("syscalls")) if item.child("action").as_text() == _NOTIFY]
     if used and not listener:
         where = node.items("syscalls")[used[0]].child("action").path
         raise node.child("listenerPath").bad(f"the path of the socket that {where} notifies")

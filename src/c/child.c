@@ -45,6 +45,7 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_CHDIR] = do_chdir,
 	[PC_OP_CLOSE_FDS] = do_close_fds,
 	[PC_OP_PARENT_WRITE] = do_ask,
+	[PC_OP_ID_MAPS] = do_ask,
 	[PC_OP_FORK] = do_fork,
 	[PC_OP_MOUNT_ATTR] = pc_do_mount_attr,
 	[PC_OP_ROOT_PIVOT] = pc_do_root_pivot,
@@ -105,10 +106,39 @@ static int ask(struct pc_child *c, int value)
 	return n < 0 ? (int)n : hear_answer(c);
 }
 
+/* Closes every fd from `from` on but the `n` in `kept` (-1: none). */
+static int close_all_but(unsigned from, const int *kept, size_t n)
+{
+	for (;;) {
+		unsigned next = ~0U;
+		for (size_t i = 0; i < n; i++)
+			if (kept[i] >= 0 && (unsigned)kept[i] >= from && (unsigned)kept[i] < next)
+				next = (unsigned)kept[i];
+		int err = next > from ? sys_close_range(from, next == ~0U ? next : next - 1, 0) : 0;
+		if (err < 0 || next == ~0U)
+			return err;
+		from = next + 1;
+	}
+}
+
+/* The caller may take its time, for hooks: what this process has of other starts must not stay open so long, for the end
+ * of a report socket is how their callers hear that the program runs. */
+static int close_what_is_others(struct pc_child *c)
+{
+	const struct pc_job *job = c->job;
+	int kept[PC_MAX_SLOTS + 4] = {job->sock, c->root_fd, c->proc_fd, c->old_root_fd};
+
+	for (uint32_t i = 0; i < job->plan.head.n_slots; i++)
+		kept[4 + i] = job->slots[i];
+	return close_all_but(3, kept, 4 + job->plan.head.n_slots);
+}
+
+/* A failure is the op's own: a message that says ASK is a question. */
 static int do_ask(struct pc_child *c, const struct pc_op *op)
 {
-	(void)op;
-	return at_step(c, PC_STEP_ASK, ask(c, 0));
+	int err = op->code == PC_OP_SYNC ? close_what_is_others(c) : 0;
+
+	return err < 0 ? err : ask(c, 0);
 }
 
 /* The parent takes the listener out of this process (pidfd_getfd): passing it on would need a call that the filter itself
@@ -121,7 +151,7 @@ static int do_listener(struct pc_child *c, const struct pc_op *op)
 		return fd;
 	int err = ask(c, fd);
 	(void)sys_close(fd);
-	return at_step(c, PC_STEP_ASK, err);
+	return err;
 }
 
 /* What setns(pid) and a new pid namespace inside a joined user namespace mean holds for children only. The new process is
@@ -172,20 +202,10 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
  * The socket and the stub are close-on-exec. */
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	const unsigned sock = (unsigned)c->job->sock, stub = (unsigned)op_slot(c, c->job->plan.head.stub_slot);
-	const unsigned low = sock < stub ? sock : stub, high = sock < stub ? stub : sock; /* no stub: ~0U */
-	unsigned from = (unsigned)op->x;
+	const int kept[] = {c->job->sock, op_slot(c, c->job->plan.head.stub_slot)};
 
 	c->root_fd = c->proc_fd = c->old_root_fd = -1;
-	for (int i = 0; i < 2; i++) {
-		unsigned keep = i ? high : low;
-		int err = keep > from ? sys_close_range(from, keep - 1, 0) : 0;
-		if (err < 0 || keep == ~0U)
-			return err;
-		if (keep >= from)
-			from = keep + 1;
-	}
-	return sys_close_range(from, ~0U, 0);
+	return close_all_but((unsigned)op->x, kept, 2);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -205,7 +225,6 @@ static void wait_at_gate(struct pc_child *c)
 {
 	char byte;
 
-	(void)sys_close(c->job->parent_sock); /* CLOSE_FDS may have done so already */
 	if (sys_read(c->job->sock, &byte, 1) != 1)
 		sys_exit_group(127); /* whoever held the gate has gone */
 }
@@ -256,12 +275,15 @@ static int execute(struct pc_job *job, const char *program, bool by_stub)
 		return sys_execve(program, job->argv, job->envp);
 	if (job->plan.head.stub_slot < 0)
 		return -ENOEXEC; /* a Plan of ours always has one */
+	int stub = job->slots[job->plan.head.stub_slot];
+	if (stub == 3 && (stub = sys_fcntl(stub, F_DUPFD_CLOEXEC, 4)) < 0)
+		return stub;
 	int err = job->sock == 3 ? sys_fcntl(3, F_SETFD, 0) : sys_dup3(job->sock, 3, 0);
 	if (err < 0)
 		return err;
 	job->argv[-1] = (char *)(uintptr_t)program;
 	job->stubbed = 1;
-	return sys_execveat(job->slots[job->plan.head.stub_slot], "", job->argv - 1, job->envp, AT_EMPTY_PATH);
+	return sys_execveat(stub, "", job->argv - 1, job->envp, AT_EMPTY_PATH);
 }
 
 /* The order: ops (which end with the credentials and seccomp), look-up as the user who will run it, READY, the gate,
@@ -275,6 +297,8 @@ void pc_child_main(void *arg)
 	bool by_stub;
 
 	job->cloned_ns = sys_now_ns();
+	/* or this process would wait for ever, at an op that asks or at its gate, for a parent that is no more */
+	(void)sys_close(job->parent_sock);
 	/* Memory of its own is a copy of the engine's: nobody in a namespace that it is about to join may look at it
 	 * (2016-9962). Shared memory is only ever in a new pid namespace. */
 	int err = job->plan.head.flags & PC_PLAN_SHARE_VM ? 0 : sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

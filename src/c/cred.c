@@ -44,6 +44,14 @@ int pc_do_cap_bound(struct pc_child *c, const struct pc_op *op)
 	return 0;
 }
 
+/* Where setgroups is forbidden (a user namespace that an ordinary user made) having none already will do. */
+static int set_groups(size_t n, const uint32_t *list)
+{
+	int err = sys_setgroups(n, list);
+
+	return err == -EPERM && n == 0 && sys_getgroups(0, NULL) == 0 ? 0 : err;
+}
+
 /* Keeps the permitted set over the change from root: CAPS, which follows, sets all three sets exactly. */
 int pc_do_ids(struct pc_child *c, const struct pc_op *op)
 {
@@ -52,7 +60,7 @@ int pc_do_ids(struct pc_child *c, const struct pc_op *op)
 
 	if (err < 0)
 		return err;
-	if ((err = sys_setgroups(op->n / sizeof(uint32_t), (const uint32_t *)(const void *)op_s3(c, op))) < 0)
+	if ((err = set_groups(op->n / sizeof(uint32_t), (const uint32_t *)(const void *)op_s3(c, op))) < 0)
 		return err;
 	if ((err = sys_setresgid(gid, gid, gid)) < 0)
 		return err;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #define STACK (64u << 10)
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 struct plain {
 	const char *path;
@@ -125,8 +126,10 @@ PC_EXPORT int pc_sealed_copy(const char *path)
 	if (n < 0)
 		return (int)n;
 	int err = sys_fchmod(to, 0555);
-	if (err == 0)
-		err = sys_fcntl(to, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+	if (err == 0) /* nor may its owner take the mode away that all starts count on (6.3) */
+		err = sys_fcntl(to, F_ADD_SEALS, SEALS | 0x20 /* F_SEAL_EXEC */);
+	if (err == -EINVAL)
+		err = sys_fcntl(to, F_ADD_SEALS, SEALS);
 	return err < 0 ? err : fd_take(&to);
 }
 

@@ -6,6 +6,7 @@
 #include "plan.h"
 
 struct pc_job {
+	struct pc_job *next; /* of those under way */
 	struct pc_plan plan;
 	int slots[PC_MAX_SLOTS];
 	char **argv; /* argv[-1] is room for the path that the stub executes */
@@ -14,6 +15,7 @@ struct pc_job {
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
 	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
 	void *sync_context;
+	uint64_t called_back_ns; /* time that the caller has spent in it */
 	int sock;		 /* the child's end of the report socket */
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
 	uint64_t *trace_ns;
@@ -104,6 +106,19 @@ enum pc_talk {
 	PC_TALK_DRAIN, /* what has been said already: the child is past execve, or has ended */
 	PC_TALK_SERVE, /* while a spawner is stopped at the child: until END, READY or an error */
 };
+
+/* The deadline without the time that the caller itself has taken. */
+static inline uint64_t pc_deadline(const struct pc_job *job, uint64_t deadline_ns)
+{
+	return deadline_ns ? deadline_ns + job->called_back_ns : 0;
+}
+
+/* conversation.c: the two ends of the report socket, in the job. The last one's answer is the parent's end, or -1: now the
+ * caller's. */
+int pc_open_conversation(struct pc_job *job);
+void pc_close_childs_end(struct pc_job *job);
+int pc_end_conversation(struct pc_job *job);
+
 /* 0: READY was said and no error followed. */
 int pc_talk(struct pc_job *job, enum pc_talk how, uint64_t deadline_ns, bool *ready, struct pc_process *out);
 
@@ -112,6 +127,11 @@ int pc_talk(struct pc_job *job, enum pc_talk how, uint64_t deadline_ns, bool *re
 struct spawner;
 int pc_spawn_begin(struct pc_job *job, struct spawner **spawner, struct pc_report *report);
 int pc_spawn_end(struct spawner *spawner, struct pc_job *job, uint64_t deadline_ns, struct pc_report *report);
+
+/* From here to pc_show_engine nobody without power over the engine's own user namespace may look at its memory, nor at a
+ * copy of it made meanwhile. */
+void pc_hide_engine(void);
+void pc_show_engine(void);
 
 /* clone.c: clone3 whose child runs fn(arg) on the stack in `args`; fn must not return. */
 long pc_clone3(struct clone_args *args, size_t size, void (*fn)(void *), void *arg);

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NAMESPACES                                                                                                     \
+	(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWUSER |       \
+	 CLONE_NEWTIME)
+
 #define PC_OP_FIELDS(symbol, fields) [PC_OP_##symbol] = (fields),
 #define PC_OP_TEXT(symbol, fields) [PC_OP_##symbol] = #symbol,
 static const uint16_t op_fields[] = {PC_OPS(PC_OP_FIELDS)};
@@ -99,6 +103,12 @@ static bool op_fits(const struct pc_plan *plan, const struct pc_op *op, enum pc_
 	return true;
 }
 
+/* The process that goes on has memory of its own, and what else it has of its own are namespaces. */
+static bool fork_fits(const struct pc_plan *plan, const struct pc_op *op)
+{
+	return op->code != PC_OP_FORK || (!(plan->head.flags & PC_PLAN_SHARE_VM) && !(op->x & ~(uint64_t)NAMESPACES));
+}
+
 static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *where)
 {
 	if (h->magic != PC_PLAN_MAGIC)
@@ -120,9 +130,7 @@ static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *
 	/* CLONE_VM only into a new pid namespace: nobody there can look at the engine's memory (2016-9962). */
 	if ((h->flags & PC_PLAN_SHARE_VM) && (!(h->clone_flags & CLONE_NEWPID) || (h->flags & PC_PLAN_GATED)))
 		return bad(where, offsetof(struct pc_plan_header, clone_flags));
-	const uint64_t allowed = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
-				 CLONE_NEWCGROUP | CLONE_NEWUSER | CLONE_NEWTIME | CLONE_INTO_CGROUP;
-	if (h->clone_flags & ~allowed)
+	if (h->clone_flags & ~(NAMESPACES | CLONE_INTO_CGROUP))
 		return bad(where, offsetof(struct pc_plan_header, clone_flags));
 	if (h->n_slots > PC_MAX_SLOTS || h->n_given > h->n_slots)
 		return bad(where, offsetof(struct pc_plan_header, n_slots));
@@ -161,8 +169,7 @@ int pc_plan_decode(const uint8_t *bytes, uint64_t len, struct pc_plan *plan, uin
 	for (int s = 0; s < PC_SECTIONS; s++)
 		for (uint32_t i = 0; i < p.head.n_ops[s]; i++) {
 			const struct pc_op *op = &p.ops[s][i];
-			if (!op_fits(&p, op, (enum pc_section)s) ||
-			    ((p.head.flags & PC_PLAN_SHARE_VM) && op->code == PC_OP_FORK))
+			if (!op_fits(&p, op, (enum pc_section)s) || !fork_fits(&p, op))
 				return bad(where, (uint64_t)((const uint8_t *)op - bytes));
 			p.asks |= pc_op_asks(op->code);
 		}

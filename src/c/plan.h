@@ -164,7 +164,9 @@ enum {
 	X(LISTENER, PC_IN_C | PC_BLOB | PC_ASKS)              /* SECCOMP whose notifications go to the caller */       \
 	X(SYNC, PC_IN_C | PC_ASKS)                            /* the caller does its part x (enum pc_sync) */           \
 	/* prepare */                                                                                                  \
-	X(PIPE_OWNER, PC_IN_P | PC_SLOT)                      /* the pipe in slot, if it is one, is given to uid x, gid y */
+	X(PIPE_OWNER, PC_IN_P | PC_SLOT)                      /* the pipe in slot, if it is one, is given to uid x, gid y */ \
+	/* child */                                                                                                    \
+	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };

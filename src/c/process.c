@@ -6,6 +6,13 @@
 /* The kernel's struct grows at its end; its own size field tells how much of it there is. */
 int pc_do_scheduler(struct pc_child *c, const struct pc_op *op)
 {
+	uint32_t size;
+
+	if (op->n < sizeof size)
+		return -EINVAL;
+	__builtin_memcpy(&size, op_s3(c, op), sizeof size);
+	if (size > op->n)
+		return -EINVAL;
 	return sys_sched_setattr(op_s3(c, op));
 }
 
@@ -25,6 +32,8 @@ int pc_do_personality(struct pc_child *c, const struct pc_op *op)
 
 int pc_do_memory_policy(struct pc_child *c, const struct pc_op *op)
 {
+	if (op->n % sizeof(unsigned long) != 0) /* it reads whole words */
+		return -EINVAL;
 	/* the kernel takes one bit fewer than it is told */
 	return sys_set_mempolicy((int)op->x, op->n ? op_s3(c, op) : NULL, op->n ? op->n * 8ul + 1 : 0);
 }

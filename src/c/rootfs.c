@@ -287,6 +287,9 @@ int pc_do_root_attach(struct pc_child *c, const struct pc_op *op)
 		c->old_root_fd = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 		if (c->old_root_fd < 0)
 			return c->old_root_fd;
+		/* a joined namespace may be a peer of the host's: what is mounted here would appear there, and pivot_root refuses */
+		if ((err = sys_mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)) < 0)
+			return err;
 	}
 	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0 || (err = sys_fchdir(root)) < 0 ||
 	    (err = sys_chroot(".")) < 0)

@@ -91,8 +91,8 @@ static void reap_quietly(int pidfd)
 		;
 }
 
-/* *theirs is closed as soon as nobody in this process writes to it any more, so that its end can be heard. */
-static int clone_and_talk(struct pc_job *job, int *theirs, uint64_t deadline_ns, struct pc_process *out)
+/* The child's end is closed as soon as nobody in this process writes to it any more, so that its own can be heard. */
+static int clone_and_talk(struct pc_job *job, uint64_t deadline_ns, struct pc_process *out)
 {
 	bool shared = job->plan.head.flags & PC_PLAN_SHARE_VM, ready = false;
 	struct pc_report spawning = {0};
@@ -106,8 +106,8 @@ static int clone_and_talk(struct pc_job *job, int *theirs, uint64_t deadline_ns,
 		if (talk < 0 && job->pidfd >= 0)
 			(void)sys_pidfd_send_signal(job->pidfd, SIGKILL); /* it may still wait for an answer */
 	}
-	err = pc_spawn_end(spawner, job, deadline_ns, &spawning);
-	fd_close(theirs);
+	err = pc_spawn_end(spawner, job, pc_deadline(job, deadline_ns), &spawning);
+	pc_close_childs_end(job);
 	if (talk < 0)
 		return talk;
 	if (err < 0) {
@@ -119,26 +119,16 @@ static int clone_and_talk(struct pc_job *job, int *theirs, uint64_t deadline_ns,
 
 static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, struct pc_process *out)
 {
-	int pair[2];
-	int err = sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	int err = pc_open_conversation(job);
 
 	if (err < 0) {
 		out->report = (struct pc_report){.step = PC_STEP_SOCKET, .err = -err};
 		return err;
 	}
-	/* in the child STDIO and TTY would replace 0, 1 or 2 */
-	scoped_fd int ours = pc_above_stdio(pair[0]), theirs = pc_above_stdio(pair[1]);
-	if (ours < 0 || theirs < 0) {
-		err = ours < 0 ? ours : theirs;
-		out->report = (struct pc_report){.step = PC_STEP_SOCKET, .err = -err};
-		return err;
-	}
-	job->sock = theirs;
-	job->parent_sock = ours;
 	job->pidfd = -1;
 	job->pid = -ECHILD;
-	err = clone_and_talk(job, &theirs, a->deadline_ns, out);
-	scoped_fd int pidfd = job->pidfd;
+	err = clone_and_talk(job, a->deadline_ns, out);
+	scoped_fd int pidfd = job->pidfd, ours = pc_end_conversation(job);
 	if (err == 0 && !(job->plan.head.flags & (PC_PLAN_SHARE_VM | PC_PLAN_GATED)))
 		job->execed_ns = sys_now_ns(); /* the end of file came from execve, which closed the child's end */
 	if (err < 0) {

@@ -46,6 +46,8 @@ static pthread_once_t registered = PTHREAD_ONCE_INIT;
 /* The threads are gone in a forked child; the namespace's fd is as good as before. */
 static void forget_threads(void)
 {
+	if (pool.sharing > 0 && pool.dumpable == 1) /* the children are the parent's, and no memory of ours is in them */
+		(void)sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 	(void)pthread_mutex_init(&pool.lock, NULL);
 	for (int kind = 0; kind < KINDS; kind++)
 		pool.idle[kind] = NULL;
@@ -64,17 +66,36 @@ static void set_up_pool(void)
 }
 
 /* A child in our memory that changes its ids or capabilities makes the memory, hence us, not dumpable: meant for as
- * long as it is there, not for ever. Both are called with the lock held. */
-static void begin_sharing(void)
+ * long as it is there, not for ever. One born in a new user namespace must find it so (`hide`), with our memory or a copy:
+ * there every process with our id, in a container that shares the host's pids, has all capabilities and could attach
+ * to it (2016-9962). Both are called with the lock held. */
+static void begin_sharing(bool hide)
 {
 	if (pool.sharing++ == 0)
 		pool.dumpable = sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
+	if (hide)
+		(void)sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* cannot fail with this argument */
 }
 
 static void end_sharing(void)
 {
 	if (--pool.sharing == 0 && pool.dumpable == 1)
 		(void)sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* cannot fail with this argument */
+}
+
+void pc_hide_engine(void)
+{
+	(void)pthread_once(&registered, set_up_pool);
+	(void)pthread_mutex_lock(&pool.lock);
+	begin_sharing(true);
+	(void)pthread_mutex_unlock(&pool.lock);
+}
+
+void pc_show_engine(void)
+{
+	(void)pthread_mutex_lock(&pool.lock);
+	end_sharing();
+	(void)pthread_mutex_unlock(&pool.lock);
 }
 
 static int new_mount(const char *type, const char *mode, const char *size)
@@ -189,9 +210,10 @@ static void *spawner_main(void *arg)
 	while (usable) {
 		while (self->job == NULL || self->done)
 			(void)pthread_cond_wait(&self->wake, &pool.lock);
-		bool share = self->job->plan.head.flags & PC_PLAN_SHARE_VM;
+		bool born = self->job->plan.head.clone_flags & CLONE_NEWUSER;
+		bool share = born || self->job->plan.head.flags & PC_PLAN_SHARE_VM;
 		if (share)
-			begin_sharing();
+			begin_sharing(born);
 		(void)pthread_mutex_unlock(&pool.lock);
 		clone_child(self);
 		(void)pthread_mutex_lock(&pool.lock);

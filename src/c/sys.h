@@ -164,6 +164,7 @@ static inline int sys_prctl(int op, unsigned long a, unsigned long b, unsigned l
 static inline int sys_setresuid(unsigned r, unsigned e, unsigned s) { return (int)PC_SYS3(SYS_setresuid, r, e, s); }
 static inline int sys_setresgid(unsigned r, unsigned e, unsigned s) { return (int)PC_SYS3(SYS_setresgid, r, e, s); }
 static inline int sys_setgroups(size_t n, const uint32_t *list) { return (int)PC_SYS2(SYS_setgroups, n, list); }
+static inline int sys_getgroups(int n, uint32_t *list) { return (int)PC_SYS2(SYS_getgroups, n, list); }
 static inline int sys_capset(struct __user_cap_header_struct *h, struct __user_cap_data_struct *d)
 {
 	return (int)PC_SYS2(SYS_capset, h, d);

@@ -25,8 +25,8 @@ static int receive(int sock, struct pc_report *r, int *fd, bool block)
 	do
 		n = sys_recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
 	while (n == -EINTR);
-	if (n <= 0)
-		return n == 0 || n == -EAGAIN ? 0 : (int)n;
+	if (n <= 0) /* ECONNRESET: it has ended before it read an answer */
+		return n == 0 || n == -EAGAIN || n == -ECONNRESET ? 0 : (int)n;
 	if (n != sizeof *r)
 		return -EBADMSG;
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);
@@ -56,35 +56,78 @@ static int wait_for_message(const struct pc_job *job, uint64_t deadline_ns)
 	}
 }
 
-/* By the child's pid in the caller's own /proc: the child is there and waits, so the number is its own. */
-static int write_proc(int pid, const char *file, const char *value)
+/* By the child's pid in the caller's own /proc, looked at again once the directory is open: someone else in this process
+ * may reap every child, and then the number can be another's. */
+static int open_proc(const struct pc_job *job)
 {
-	char path[320];
-	int len = snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	char path[32];
 
-	if (len < 0 || (size_t)len >= sizeof path)
-		return -ENAMETOOLONG;
-	scoped_fd int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+	(void)snprintf(path, sizeof path, "/proc/%d", job->tid);
+	scoped_fd int dir = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (dir < 0)
+		return dir;
+	int err = sys_pidfd_send_signal(job->pidfd, 0);
+	return err < 0 ? err : fd_take(&dir);
+}
+
+static int write_file(int dir, const char *file, const char *value)
+{
+	scoped_fd int fd = sys_openat(dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+
 	if (fd < 0)
 		return fd;
 	long n = sys_write(fd, value, pc_strlen(value));
 	return n < 0 ? (int)n : 0;
 }
 
-static int call_back(const struct pc_job *job, uint32_t what, int fd)
+static int write_proc(const struct pc_job *job, const char *file, const char *value)
 {
-	return job->sync != NULL ? job->sync(job->sync_context, what, job->tid, fd) : -ENOSYS;
+	scoped_fd int dir = open_proc(job);
+
+	return dir < 0 ? dir : write_file(dir, file, value);
+}
+
+static int write_maps(const struct pc_job *job, const char *uid_map, const char *gid_map)
+{
+	scoped_fd int dir = open_proc(job);
+
+	if (dir < 0)
+		return dir;
+	int err = write_file(dir, "uid_map", uid_map);
+	return err < 0 ? err : write_file(dir, "gid_map", gid_map);
+}
+
+static int call_back(struct pc_job *job, uint32_t what, int fd)
+{
+	if (job->sync == NULL)
+		return -ENOSYS;
+	uint64_t begun = sys_now_ns();
+	int answer = job->sync(job->sync_context, what, job->tid, fd);
+	job->called_back_ns += sys_now_ns() - begun;
+	return answer;
+}
+
+/* A child that is no more is no failure here: the end of the conversation tells. And no SIGPIPE, which few ignore. */
+static int send_answer(const struct pc_job *job, int32_t answer)
+{
+	struct iovec iov = {&answer, sizeof answer};
+	const struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	long n = sys_sendmsg(job->parent_sock, &msg, MSG_NOSIGNAL);
+
+	return n < 0 && n != -EPIPE && n != -ECONNRESET ? (int)n : 0;
 }
 
 /* The parent's part of the child's op; the answer goes back to the child, which fails with it. */
-static int serve(const struct pc_job *job, const struct pc_report *r)
+static int serve(struct pc_job *job, const struct pc_report *r)
 {
 	int32_t answer = -EBADMSG;
 
 	if (r->arg < job->plan.head.n_ops[PC_CHILD]) {
 		const struct pc_op *op = &job->plan.ops[PC_CHILD][r->arg];
 		if (op->code == PC_OP_PARENT_WRITE) {
-			answer = write_proc(job->tid, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+			answer = write_proc(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+		} else if (op->code == PC_OP_ID_MAPS) {
+			answer = write_maps(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_SYNC) {
 			answer = call_back(job, (uint32_t)op->x, -1);
 		} else if (op->code == PC_OP_LISTENER) {
@@ -92,8 +135,7 @@ static int serve(const struct pc_job *job, const struct pc_report *r)
 			answer = fd < 0 ? fd : call_back(job, PC_SYNC_LISTENER, fd);
 		}
 	}
-	long n = sys_write(job->parent_sock, &answer, sizeof answer);
-	return n < 0 ? (int)n : 0;
+	return send_answer(job, answer);
 }
 
 /* Another process goes on in the child's place; the first one has ended, or is about to. */
@@ -108,9 +150,7 @@ static int adopt(struct pc_job *job, const struct pc_report *r, int *passed)
 	fd_close(&job->pidfd);
 	job->pidfd = fd_take(passed);
 	job->pid = job->tid = r->err;
-	int32_t go_on = 0;
-	long n = sys_write(job->parent_sock, &go_on, sizeof go_on);
-	return n < 0 ? (int)n : 0;
+	return send_answer(job, 0);
 }
 
 /* What one message means. 1: go on listening; 0: enough heard; else the start has failed. */
@@ -119,6 +159,11 @@ static int understand(struct pc_job *job, struct pc_report *r, enum pc_talk how,
 {
 	int err;
 
+	/* whatever holds the socket now is no longer ours alone to run: it can only say that execve has failed */
+	if (*ready && r->step != PC_STEP_EXEC && r->step != PC_STEP_END) {
+		out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = EBADMSG, .section = PC_CHILD, .arg = r->arg};
+		return -EBADMSG;
+	}
 	switch (r->step) {
 	case PC_STEP_READY:
 		*ready = true;
@@ -149,7 +194,7 @@ int pc_talk(struct pc_job *job, enum pc_talk how, uint64_t deadline_ns, bool *re
 	for (;;) {
 		struct pc_report r = {0};
 		scoped_fd int passed = -1;
-		int got = how == PC_TALK_DRAIN ? 0 : wait_for_message(job, deadline_ns);
+		int got = how == PC_TALK_DRAIN ? 0 : wait_for_message(job, pc_deadline(job, deadline_ns));
 		if (got == -ETIMEDOUT) {
 			out->report = (struct pc_report){.step = PC_STEP_DEADLINE, .err = ETIMEDOUT};
 			return got;

@@ -65,6 +65,7 @@ PC_EXPORT int pc_make_userns(const char *uid_map, const char *gid_map)
 		.stack = (uint64_t)(uintptr_t)stack,
 		.stack_size = STACK,
 	};
+	pc_hide_engine();
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
 	long pid = pc_clone3(&args, sizeof args, waiting_main, &parent);
@@ -76,6 +77,7 @@ PC_EXPORT int pc_make_userns(const char *uid_map, const char *gid_map)
 			;
 		(void)sys_close(pidfd);
 	}
+	pc_show_engine();
 	(void)munmap(stack, STACK);
 	return ns;
 }

@@ -20,9 +20,12 @@ static void walk_list(const struct pc_plan *plan, uint32_t off, uint32_t n)
 /* Reads every byte that an executor may read: a sanitizer then sees what the decoder should have refused. */
 static void walk(const struct pc_plan *plan)
 {
-	static const uint16_t with_list[] = {PC_OP_OVERLAY};
-	static const uint16_t with_blob[] = {PC_OP_CGROUP_DEVICES, PC_OP_WRITE_FILE, PC_OP_IDS, PC_OP_SECCOMP};
+	static const uint16_t with_list[] = {PC_OP_OVERLAY, PC_OP_FS_MAKE};
+	static const uint16_t with_blob[] = {PC_OP_CGROUP_DEVICES, PC_OP_WRITE_FILE, PC_OP_IDS, PC_OP_SECCOMP,
+					     PC_OP_LISTENER, PC_OP_SCHEDULER, PC_OP_MEMORY_POLICY};
 
+	if (plan->head.stub_slot >= (int32_t)plan->head.n_slots || plan->head.cgroup_slot >= (int32_t)plan->head.n_slots)
+		abort();
 	walk_list(plan, plan->head.argv_off, plan->head.argc);
 	walk_list(plan, plan->head.env_off, plan->head.envc);
 	for (int s = 0; s < PC_SECTIONS; s++)
@@ -31,6 +34,12 @@ static void walk(const struct pc_plan *plan)
 			sink += strlen(pc_str(plan, op->s1)) + strlen(pc_str(plan, op->s2)) + strlen(pc_str(plan, op->s3));
 			sink += strlen(pc_op_name(op->code));
 			if (op->slot >= 0 && (uint32_t)op->slot >= PC_MAX_SLOTS)
+				abort();
+			if (op->code == PC_OP_MOUNT)
+				sink += strlen(pc_str(plan, op->n));
+			if (pc_op_asks(op->code) && !plan->asks)
+				abort();
+			if (op->code == PC_OP_FORK && (plan->head.flags & PC_PLAN_SHARE_VM))
 				abort();
 			for (size_t k = 0; k < sizeof with_list / sizeof *with_list; k++)
 				if (op->code == with_list[k])

@@ -136,6 +136,82 @@ static void flags_that_contradict(void)
 	CHECK_EQ(where, AT(cgroup_slot));
 }
 
+static void stubs_and_visible_namespaces(void)
+{
+	uint32_t where;
+
+	for (int32_t slot = 0; slot < 7; slot++) { /* a given one, or one that prepare makes */
+		(void)good_plan();
+		plan.head.stub_slot = slot;
+		plan.head.flags = PC_PLAN_STUB;
+		CHECK_EQ(check(hand_pack(&plan), &where), 0);
+	}
+	(void)good_plan();
+	plan.head.flags = PC_PLAN_LEAN | PC_PLAN_VISIBLE;
+	CHECK_EQ(check(hand_pack(&plan), &where), 0);
+	plan.head.flags = PC_PLAN_VISIBLE;
+	CHECK_EQ(check(hand_pack(&plan), &where), -EBADMSG);
+	CHECK_EQ(where, AT(flags));
+}
+
+/* The process that goes on has memory of its own, and shares with the first one what clone3 shares by itself: nothing. */
+static void forks(void)
+{
+	static const uint64_t good[] = {0, CLONE_NEWPID, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME};
+	static const uint64_t bad[] = {CLONE_VM, CLONE_VFORK, CLONE_FILES, CLONE_THREAD, CLONE_PARENT, CLONE_INTO_CGROUP,
+				       CLONE_SETTLS, 1ull << 63, CLONE_NEWPID | SIGCHLD};
+	uint32_t where;
+
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		(void)good_plan();
+		hand_op(&plan, PC_CHILD, PC_OP_FORK)->x = good[i];
+		CHECK_EQ(check(hand_pack(&plan), &where), 0);
+		plan.head.flags = PC_PLAN_SHARE_VM;
+		plan.head.clone_flags = CLONE_NEWPID;
+		CHECK_EQ(check(hand_pack(&plan), &where), -EBADMSG);
+		CHECK_EQ(where, sizeof plan.head + 3 * sizeof(struct pc_op));
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		(void)good_plan();
+		hand_op(&plan, PC_CHILD, PC_OP_FORK)->x = bad[i];
+		CHECK_EQ(check(hand_pack(&plan), &where), -EBADMSG);
+		CHECK_EQ(where, sizeof plan.head + 3 * sizeof(struct pc_op));
+	}
+}
+
+/* MOUNT's source is a string in the field that is a count elsewhere. */
+static void a_number_that_is_a_string(void)
+{
+	uint32_t where, len = good_plan() - plan.head.strings_off;
+	struct pc_op *op = hand_op(&plan, PC_CHILD, PC_OP_MOUNT);
+
+	op->n = len - 1;
+	CHECK_EQ(check(hand_pack(&plan), &where), 0);
+	for (int i = 0; i < 2; i++) {
+		op->n = i ? UINT32_MAX : len;
+		CHECK_EQ(check(hand_pack(&plan), &where), -EBADMSG);
+		CHECK_EQ(where, sizeof plan.head + 3 * sizeof(struct pc_op));
+	}
+}
+
+static void what_asks_is_known(void)
+{
+	static const enum pc_op_code asking[] = {PC_OP_PARENT_WRITE, PC_OP_LISTENER, PC_OP_SYNC, PC_OP_ID_MAPS};
+	struct pc_plan out;
+	uint32_t where, len = good_plan();
+
+	CHECK_EQ(pc_plan_decode(plan.bytes, len, &out, &where), 0);
+	CHECK(!out.asks);
+	for (size_t i = 0; i < 4; i++) {
+		(void)good_plan();
+		hand_op(&plan, PC_CHILD, asking[i])->s3 = plan.ops[PC_CHILD][0].s3;
+		len = hand_pack(&plan);
+		CHECK_EQ(pc_plan_decode(plan.bytes, len, &out, &where), 0);
+		CHECK(out.asks && pc_op_asks((uint16_t)asking[i]) && !pc_op_makes_fd((uint16_t)asking[i]));
+	}
+	CHECK(!pc_op_asks(PC_OP_COUNT) && !pc_op_makes_fd(UINT16_MAX));
+}
+
 /* Bends one op of the good Plan; the offset that must be named. */
 #define BENT(section, index, statement)                                                                                \
 	do {                                                                                                           \
@@ -259,6 +335,10 @@ int main(void)
 	RUN(good_plans_are_accepted);
 	RUN(every_header_field);
 	RUN(flags_that_contradict);
+	RUN(stubs_and_visible_namespaces);
+	RUN(forks);
+	RUN(a_number_that_is_a_string);
+	RUN(what_asks_is_known);
 	RUN(every_op_field);
 	RUN(offsets_at_the_edges);
 	RUN(the_table_begins_and_ends_with_nul);

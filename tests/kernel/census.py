@@ -129,11 +129,11 @@ def _mounts(below: tuple[str, ...]) -> Counter[str]:
 def left_by(data_root: str, run_root: str) -> list[str]:
     """What lies in the roots and belongs to a run that is over."""
     left = []
-    for directory in (f"{data_root}/ephemeral", f"{run_root}/names", f"{data_root}/tmp"):
+    for directory in (f"{data_root}/ephemeral", f"{run_root}/names", f"{run_root}/userns", f"{data_root}/tmp"):
         with suppress(OSError):
             left += [f"{directory}/{name}" for name in os.listdir(directory)]
     with suppress(OSError):
-        left += [f"{run_root}/{name}" for name in os.listdir(run_root) if name != "names"]
+        left += [f"{run_root}/{name}" for name in os.listdir(run_root) if name not in ("names", "userns")]
     return sorted(left)
 
 

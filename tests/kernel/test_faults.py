@@ -13,26 +13,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import census
 import forks
 import pytest
+from fault_requests import VARIANTS, a_request, bundles_made
 
 import pycontain
-from pycontain import _native, options
+from pycontain import _native
 from pycontain.disassemble import DecodedPlan, decode
 from pycontain.errors import SetupFailed
 from pycontain.host import probe
 from pycontain.request import RunRequest
 from pycontain.runtime import running, session
+from pycontain.runtime.bundle import open_bundle
 from pycontain.runtime.roots import Roots
 
 pytestmark = pytest.mark.kernel
 
 PREPARE, CHILD, FINISH = range(3)
-VARIANTS = ("plain", "read_only", "terminal", "init", "no_new_privileges", "host_namespaces")
 BATCH = 8  # owners at once
 
 # Deaf to every signal, and to its owner's death.
@@ -55,51 +55,25 @@ ASTRAY = "import os, time\nfor _ in range(4):\n    if os.fork():\n        time.s
 def sources(base: str) -> tuple[str, str]:
     """A directory and a file to bind."""
     directory, file = Path(base, "bind"), Path(base, "bind.txt")
-    directory.mkdir()
+    directory.mkdir(mode=0o755)
     file.write_text("bound")
+    (directory / "seven").write_text("#!/bin/sh\nexit 7\n")
+    (directory / "seven").chmod(0o755)
     return str(directory), str(file)
 
 
-def a_request(variant: str, sources: tuple[str, str]) -> RunRequest:
-    """Something of everything that this host can do."""
-    facts = probe()
-    wanted: dict[str, object] = {
-        "mounts": [options.bind(sources[0], "/mnt/a"), options.bind(sources[1], "/mnt/b", read_only=True)],
-        "tmpfs": [options.tmpfs("/mnt/t", size="1m")],
-        "devices": ["/dev/kmsg"],
-        "sysctls": {"net.ipv4.ip_forward": "1"},
-        "hostname": "rich",
-        "add_host": {"db": "10.0.0.1"},
-        "ulimits": {"nofile": (128, 256)},
-        "user": "1000:1000",
-        "group_add": ["2000"],
-        "workdir": "/work",
-        "name": "rich",
-        "oom_score_adj": 100,
-        "shm_size": "1m",
-    }
-    limits: dict[str, dict[str, object]] = {
-        "memory": {"memory": "64m", "memory_reservation": "32m"},
-        "cpu": {"cpus": 0.5, "cpu_shares": 512},
-        "cpuset": {"cpuset_cpus": "0"},
-        "pids": {"pids": 64},
-    }
-    for controller, values in limits.items():
-        if controller in facts.controllers:
-            wanted.update(values)
-    if {"io", "blkio"} & set(facts.controllers) and os.major(os.stat("/var/tmp").st_dev) != 0:
-        wanted["device_write_bps"] = {"/var/tmp": "10m"}
-        wanted["device_read_iops"] = {"/var/tmp": 1000}
-    if variant == "host_namespaces":
-        wanted.update(pid="host", ipc="host", network="host", cgroupns="host", uts="host")
-        wanted.update(sysctls={}, hostname=None, shm_size=None)  # there is none of its own
-    made = options.request("host", ["sh", "-c", "exit 7"], wanted)
-    field = {variant: True} if variant in ("read_only", "terminal", "init", "no_new_privileges") else {}
-    return replace(made, **field)  # type: ignore[arg-type]  # all of them are flags
+@pytest.fixture(scope="session", autouse=True)
+def bundles_of_variants(base: str, busybox_root: str) -> Iterator[None]:
+    with bundles_made(base, busybox_root):
+        yield
 
 
 def plan_of(request: RunRequest, roots: Roots) -> DecodedPlan:
-    return decode(running.plan_for(request, roots).data)
+    if not request.image.startswith("bundle:"):
+        return decode(running.plan_for(request, roots).data)
+    made = open_bundle(request, roots, "0" * 64, (0, 0))
+    made.release()
+    return decode(made.plan.data)
 
 
 @contextmanager
@@ -166,7 +140,7 @@ def test_an_error_at_any_op_is_reported_and_leaves_nothing(
             text = str(e)
             if e is None or (e.step, e.errno, e.arg) != ("op", errno.EIO, op.index):
                 wrong.append(f"{op}: {e!r}")
-            elif "EIO" not in text or "\n" in text or not text.startswith("cannot start rich: "):
+            elif "EIO" not in text or "\n" in text or not text.startswith(f"cannot start {request.name or ''}"):
                 wrong.append(f"{op}: message {text!r}")
             wrong += [f"{op}: left {thing}" for thing in set(kept(roots)) - set(before)]
     assert not wrong, "\n".join(wrong)
@@ -227,7 +201,9 @@ def _left_by_owners(owners: dict[str, tuple[Roots, forks.Owner]]) -> list[str]:
     wrong += [f"{', '.join(owners)}: left {thing}" for thing in forks.orphans_left()]
     cgroups = [f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)]
     for what, (roots, owner) in owners.items():
-        left = [f for f in census.left_by(roots.data_root, roots.run_root) if "/names/" not in f]  # the next owner's
+        left = [
+            f for f in census.left_by(roots.data_root, roots.run_root) if "/names/" not in f and "/userns/" not in f
+        ]  # the next owner's
         left += [c for c in cgroups if f"/{owner.pid}-" in c]
         wrong += [f"{what}: left {thing}" for thing in left]
     return wrong

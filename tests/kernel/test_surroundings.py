@@ -11,7 +11,8 @@ import pytest
 from probes import fails, limits, living, py, refused, sh, status, until
 
 import pycontain
-from pycontain.errors import Conflict, InvalidArgument, ProgramNotFound, SetupFailed
+from pycontain.errors import Conflict, InvalidArgument, ProgramNotFound, SetupFailed, Unsupported
+from pycontain.host import probe
 from pycontain.runtime.roots import Roots
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
@@ -322,3 +323,12 @@ def test_a_program_that_init_does_not_find() -> None:
     r = pycontain.run("host", ["no-such-program"], init=True, text=True)
     assert r.exit_code == 127
     assert "no-such-program" in str(r.stderr)
+
+
+def test_labels_that_this_kernel_cannot_give_are_errors() -> None:
+    labels: dict[str, dict[str, Any]] = {"apparmor": {"apparmor": "mine"}, "selinux": {"selinux_label": "u:r:t:s0"}}
+    for lsm, options in labels.items():
+        if lsm in probe().lsms:
+            pytest.skip(f"this kernel runs with {lsm}: the label would have to exist")
+        assert f"this kernel runs without {lsm}" in refused(Unsupported, **options)
+    assert sh("cat /proc/sys/kernel/domainname", apparmor="unconfined", domainname="x.org") == "x.org\n"

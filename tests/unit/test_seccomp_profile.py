@@ -200,3 +200,13 @@ def test_missing_libseccomp_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pycontain._native", native)
     with pytest.raises(Unsupported, match=r"cannot build a seccomp filter: .*install libseccomp2.*unconfined"):
         names.resolve("read", "x86_64")
+
+
+def test_conditions_on_one_argument_are_alternatives() -> None:
+    """As runc and crun have it: libseccomp takes one comparison for each argument."""
+    either = [{"index": 0, "value": v, "op": "SCMP_CMP_EQ"} for v in (1, 2)]
+    both = [{"index": i, "value": 1, "op": "SCMP_CMP_EQ"} for i in (0, 1)]
+    for args, count in ((either, 2), (both, 1)):
+        rule = {"names": ["getpriority"], "action": "SCMP_ACT_ALLOW", "args": args}
+        document = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})
+        assert len(parse_docker_profile(document, frozenset(), "x86_64", (6, 1)).rules) == count

@@ -59,6 +59,8 @@ EVERYWHERE: tuple[Known, ...] = (
 
 # (case, field), both patterns: why we differ on purpose
 _COVER = "masks are clones of one read-only template, whose superblock nobody can make writable"
+_STRICT = "read-only paths are nosuid, nodev and noexec as well"
+_REFUSED = "the specification calls it wrong, and ours says so"
 _MEMBER = "joins the hierarchies that it limits, counts, freezes or kills in, no others"
 OURS_DIFFER: dict[tuple[str, str], str] = {
     ("*", "pdeathsig"): "a container ends with the process that started it",
@@ -72,9 +74,49 @@ OURS_DIFFER: dict[tuple[str, str], str] = {
         for path in ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
         for field in ("", " source", " options", " super")
     },
+    **{("*", f"mount /proc/{name} options"): _STRICT for name in ("bus", "fs", "irq", "sys")},
     **{
-        ("*", f"mount /proc/{name} options"): "read-only paths are nosuid, nodev and noexec as well"
-        for name in ("bus", "fs", "irq", "sys")
+        ("masked-*", f"mount {path}{field}"): _COVER
+        for path in ("/file", "/dir", "/dir#2", "/dev/full", "/dev/shm#2")
+        for field in ("", " source", " options", " super")
+    },
+    ("read-only-and-masked", "mount /dir/sub*"): _COVER,
+    ("masked-*", "stat:/d*"): _COVER,
+    ("masked-own-mount", "dev shm"): _COVER,
+    **{("read-only-*", f"mount {path} options"): _STRICT for path in ("/file", "/dir", "/dev#2")},
+    ("*", "cgroup devices/devices.list"): "tun (10:200) is allowed to those who ask for it; equal rules show merged",
+    ("rules-for-tun", "open:rw:/dev/net/tun"): "tun (10:200) is allowed to those who ask for it",
+    ("masked-relative", "started"): _REFUSED,
+    ("read-only-relative", "started"): _REFUSED,
+    ("device-relative", "started"): _REFUSED,
+    ("device-twice", "started"): _REFUSED,
+    ("errno-of-allow", "started"): _REFUSED,
+    ("maps-without-user", "started"): _REFUSED,
+    ("offsets-without-time", "started"): _REFUSED,
+    ("bind-dots", "started"): "a destination with .. that leaves the root is refused, not resolved inside",
+    ("bind-unknown-option", "started"): "a bind has no file system that could know the word: a mistake is said",
+    ("memory-kernel", "started"): "a limit that the kernel no longer has is an error",
+    ("pids-zero", "cgroup pids/pids.max"): "0 is the least the kernel can do, as in later runc, not no limit",
+    (
+        "scheduler-fifo",
+        "started",
+    ): "what the kernel refuses (no real-time budget in this cgroup) is an error; the peers ignore it",
+    ("env-twice", "env twice"): "the environment is passed on as it stands, as crun does",
+    (
+        "propagation-shared",
+        "mount /there/sub propagation",
+    ): "what is said of a tree that stays a peer holds for all of it",
+    ("ridmap", "mount /there/sub options"): "ridmap carries the mounts below",
+    ("tmpfs-without-source", "mount /there source"): "a mount without a source shows its type",
+    ("overlay*", "mount /there super"): "layers are given one by one (lowerdir+)",
+    ("cgroup-writable", "mkdir:/sys/fs/cgroup/x"): "the directory over the hierarchies is mode 755, as in crun",
+    ("cgroup-elsewhere", "mount /there/cpuset*"): _MEMBER,
+    ("cgroup-elsewhere", "mount /there/systemd*"): _MEMBER,
+    ("root-propagation-slave", "mount / propagation"): "the root itself is the slave that the document asks for",
+    **{
+        (f"path-{kind}", f"{what}*"): "relative to a base of ours, /pycontain, where its owner's are found"
+        for kind in ("unsaid", "relative")
+        for what in ("cgroup of ", "mount /sys/fs/cgroup/")
     },
     ("*", "dev core"): "always there, as Docker and crun have it",
     ("*", "tty.modes"): "output modes are the kernel's own, as with crun; runc clears ONLCR",

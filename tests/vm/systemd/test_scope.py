@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +127,26 @@ def test_the_other_driver_works_beside_it() -> None:
     r = pycontain.run("host", ["cat", "/sys/fs/cgroup/memory.max"], memory="64m", text=True)
     close_all()
     assert r.stdout == f"{64 * MB}\n"
+
+
+def test_a_bundle_names_its_unit(tmp_path: Path) -> None:
+    document = {
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["cat", "/proc/self/cgroup"],
+            "cwd": "/",
+            "env": ["PATH=/usr/bin:/bin"],
+        },
+        "root": {"path": "/"},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "linux": {
+            "namespaces": [{"type": "pid"}, {"type": "mount"}],
+            "cgroupsPath": "machine.slice:pct:bundle",
+            "resources": {"memory": {"limit": 64 * MB}, "pids": {"limit": 9}},
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    r = pycontain.run(f"bundle:{tmp_path}", text=True)
+    assert (r.exit_code, r.stdout) == (0, "0::/machine.slice/pct-bundle.scope\n"), r.stderr
+    assert show("pct-bundle.scope", "ActiveState")["ActiveState"] == "inactive"
