@@ -247,14 +247,21 @@ def test_in_an_ordinary_users_container(user: OrdinaryUser) -> None:
 # --- user namespaces that others have made ---------------------------------------------------------------------------
 
 
-def as_root_of(user: OrdinaryUser, *options: str) -> subprocess.CompletedProcess[str]:
+def as_root_of(user: OrdinaryUser, *options: str, groups: str = "") -> subprocess.CompletedProcess[str]:
     roots = ("--data-root", f"{user.home}/of-one", "--run-root", f"{user.home}/of-one/run")
-    script = "run", "host", "sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u /proc/self"
-    return user.run(user.argv(["unshare", *options, PYTHON, "-c", CLI, *roots, *script]))
+    argv = user.argv(["unshare", *options, PYTHON, "-c", CLI, *roots, "run", "host", "cat", "/proc/self/uid_map"])
+    if groups:
+        argv = [word.replace("--clear-groups", f"--groups {groups}") for word in argv]
+    return user.run(argv)
+
+
+def test_root_of_a_single_id(user: OrdinaryUser) -> None:
+    done = as_root_of(user, "--user", "--map-root-user", "--mount")
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["0", str(user.uid), "1"])
 
 
 def test_root_of_a_single_id_would_keep_the_callers_groups(user: OrdinaryUser) -> None:
-    line = one_line(as_root_of(user, "--user", "--map-root-user", "--mount"))
+    line = one_line(as_root_of(user, "--user", "--map-root-user", "--mount", groups=f"{user.uid},4"))
     assert "forbids setgroups" in line and "`pycontain unshare`" in line
 
 
