@@ -108,6 +108,11 @@ class Host:
         except OSError:
             return False
 
+    def owns_mounts(self) -> bool:
+        from .runtime.forbidden import owns_mounts
+
+        return owns_mounts()
+
     def refused_calls(self) -> dict[str, int]:
         """System calls that a start needs and that do not get as far as looking at their arguments: name -> errno, ENOSYS
         or EPERM. Each is tried with arguments that no kernel accepts."""
@@ -119,7 +124,9 @@ class Host:
         for name, number in _CALLS.items():
             if libc.syscall(ctypes.c_long(number), bad, null, bad, bad, bad) < 0:
                 wrong[name] = ctypes.get_errno()
-        privileged = os.geteuid() == 0 and bool(_capabilities(self.read("/proc/self/status")) >> 21 & 1)
+        privileged = (
+            os.geteuid() == 0 and self.owns_mounts() and bool(_capabilities(self.read("/proc/self/status")) >> 21 & 1)
+        )
         # to an ordinary user the kernel itself says EPERM to some, before it looks
         return {name: e for name, e in wrong.items() if e == 38 or (e == 1 and privileged)}
 

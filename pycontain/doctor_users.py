@@ -62,6 +62,11 @@ def ordinary_user(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Findin
     """Blocks only the user who asks: root is told what the others would meet."""
     if facts.in_user_namespace:
         yield finding_ok("inside", f"in a user namespace with {sum(n for _, _, n in facts.uid_map)} user ids")
+        if not host.owns_mounts():
+            yield finding_no(
+                "mount namespace", "the mount namespace belongs to an outer user namespace: nothing can be mounted",
+                "Begin with one of your own: `pycontain unshare`, or unshare --user --map-root-user --mount", blocks=True,
+            )  # fmt: skip
         return
     blocks = host.euid() != 0
     forbidden = obstacle(lambda path: host.read(path) or "")

@@ -153,8 +153,8 @@ def _pipe_owner(ops: list[DecodedOp], scene: Scene) -> Step:
 
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
-    "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr, "ROOT_PIVOT": _root_pivot,
-    "KEYRING": _keyring,
+    "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr,
+    "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
     "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner,
 }  # fmt: skip

@@ -6,6 +6,9 @@ link that the layer made is followed inside the destination and never out of it;
 
 Whiteouts become what overlayfs reads: ``.wh.NAME`` a character device 0:0, ``.wh..wh..opq`` the attribute
 ``trusted.overlay.opaque``. Spec: image-spec layer.md, "Applying Changesets", "Whiteouts".
+
+In a user namespace (an ordinary user's data root) the attribute is ``user.overlay.opaque``, and device nodes, which nobody
+may make there and nothing could be opened by, are left out.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import InvalidArgument, SetupFailed, Unsupported, errno_name
+from ..host import probe
 from .remove_tree import remove_entry
 from .tar_reader import TarEntry, TarReader
 
 __all__ = ["LayerLimits", "LayerStats", "unpack_layer"]
 
-OPAQUE = "trusted.overlay.opaque"
+OPAQUE, _OPAQUE_OF_USERS = "trusted.overlay.opaque", "user.overlay.opaque"
 _WHITEOUT = b".wh."
 _OPAQUE_MARK = b".wh..wh..opq"
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -56,6 +60,7 @@ class LayerStats:
     whiteouts: int = 0
     opaque_dirs: int = 0
     skipped_xattrs: tuple[str, ...] = ()
+    skipped_nodes: int = 0
 
 
 def unpack_layer(stream: BinaryIO, dest_dirfd: int, *, limits: LayerLimits | None = None) -> LayerStats:
@@ -235,6 +240,9 @@ class _LayerWriter:
             if entry.major >= 1 << 12 or entry.minor >= 1 << 20:
                 raise _rejected(entry, f"a device number {entry.major}:{entry.minor} beyond 12 and 20 bits")
             device = os.makedev(entry.major, entry.minor)
+            if probe().in_user_namespace:
+                self._stats.skipped_nodes += 1
+                return
         os.mknod(name, _NODE_TYPES[entry.kind] | 0o600, device, dir_fd=parent)
         # Not opened for real, since that would reach the device; /proc/self/fd takes us to this very inode.
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -316,7 +324,7 @@ class _LayerWriter:
     # Metadata
 
     def _set_opaque(self, fd: int) -> None:
-        os.setxattr(fd, OPAQUE, b"y")
+        os.setxattr(fd, _OPAQUE_OF_USERS if probe().in_user_namespace else OPAQUE, b"y")
         self._stats.opaque_dirs += 1
 
     def _set_dir(self, fd: int, entry: TarEntry) -> None:
@@ -382,6 +390,13 @@ def _failed(entry: TarEntry, error: OSError) -> Exception:
     what = (
         f"cannot unpack the layer: {entry.kind} {_show(entry.name)}: {error.strerror} ({errno_name(error.errno or 0)})"
     )
+    facts = probe()
+    for number, table, whose in ((entry.uid, facts.uid_map, "user"), (entry.gid, facts.gid_map, "group")):
+        if error.errno == errno.EINVAL and table and not any(inside <= number < inside + n for inside, _, n in table):
+            return Unsupported(
+                f"{what}: it belongs to the {whose} {number}, which this user namespace does not have: give this user more "
+                "subordinate ids in /etc/subuid and /etc/subgid"
+            )
     if error.errno in (errno.EPERM, errno.EACCES):
         return Unsupported(
             f"{what}: device nodes, owners, whiteouts and file capabilities need root on the host; run as root"

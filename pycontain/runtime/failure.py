@@ -7,7 +7,6 @@ import os
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
 from ..ops import CLONE_NS, OP_NAMES
 from ..plan_bytes import HEADER, OP
-from .forbidden import cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,6 +210,8 @@ def _child(op: _Failed, failure: StartFailure) -> str:
 
 def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_path: str | None) -> PycontainError:
     """The exception for a failed start of the container ``who``."""
+    from .forbidden import cause
+
     facts = _facts(failure)
     name, why = errno_name(failure.errno), os.strerror(failure.errno)
     if failure.step in ("find program", "execve"):

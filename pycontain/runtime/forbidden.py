@@ -5,13 +5,16 @@ Asked only when something has failed. Everything is read from /proc; what cannot
 
 from __future__ import annotations
 
+import os
+
 from ..capabilities import lacking
 from ..host import probe
 from ..record import record
 
-__all__ = ["Surroundings", "cause", "covered", "surroundings"]
+__all__ = ["Surroundings", "cause", "covered", "owns_mounts", "surroundings"]
 
 _EPERM, _ENOSYS = 1, 38
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 # Directories that the kernel keeps for ever empty: a mount on one of them hides nothing.
 _EMPTY = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd", "/sys/fs/", "/sys/kernel/", "/sys/firmware/efi/efivars")
 
@@ -54,6 +57,23 @@ def _text(path: str) -> str:
         return ""
 
 
+def owns_mounts() -> bool:
+    """Whether our mount namespace belongs to our user namespace, without which nothing can be mounted in it."""
+    import fcntl
+
+    try:
+        with open("/proc/self/ns/mnt", "rb") as mounts:
+            owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    except OSError as e:
+        return e.errno != _EPERM  # it is an outer one's; anything else tells nothing
+    try:
+        return os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
+    except OSError:
+        return True
+    finally:
+        os.close(owner)
+
+
 def cause(number: int, what: str = "") -> str:
     """A sentence for the refusal ``number`` of ``what`` ("mount proc on /proc"), with a remedy; "" when nothing explains
     it."""
@@ -77,6 +97,16 @@ def cause(number: int, what: str = "") -> str:
             )
     if what.startswith("mount sysfs") and not around.sys_mounted:
         return "/sys is not mounted here, and then no user namespace may mount one of its own: mount -t sysfs sys /sys"
+    if what.startswith("ids") and _text("/proc/self/setgroups").strip() == "deny":
+        return (
+            "This user namespace was made without newgidmap and forbids setgroups, so that the caller's groups would stay with the "
+            "container: begin in one that `pycontain unshare` has made"
+        )
+    if not owns_mounts():
+        return (
+            "This process is root of a user namespace that its mount namespace does not belong to: begin with one of its own "
+            "(`pycontain unshare`, or unshare --mount)"
+        )
     absent = lacking(probe().capabilities)
     if absent:
         return f"Root here lacks {', '.join(absent)}: give it that, as `docker run --privileged` does"

@@ -9,6 +9,7 @@ from .. import capabilities
 from ..errors import InvalidArgument, Unsupported
 from ..image.rootfs import DEFAULT_PATH
 from ..mount_options import ATTRIBUTE_WORDS
+from ..plan_namespaces import host_id
 from ..record import replaced
 from ..spec.runtime import (
     CPU,
@@ -137,7 +138,18 @@ def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
     return wanted and not has_dev_volume(request)
 
 
-def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> list[MountPoint]:
+_TTY_GROUP = 5
+
+
+def _has_tty_group(maps: Mappings, facts: HostFacts) -> bool:
+    """A namespace of few ids may have none for it; terminals then belong to the group of whoever opens them."""
+    if maps[1]:
+        return host_id(maps[1], _TTY_GROUP) is not None
+    return not facts.gid_map or any(inside <= _TTY_GROUP < inside + n for inside, _, n in facts.gid_map)
+
+
+def _kernel_mounts(request: RunRequest, facts: HostFacts, maps: Mappings) -> list[MountPoint]:
+    mapped = bool(maps[0])
     lesser = mapped or facts.in_user_namespace  # root of it may mount the proc and sys of its own namespaces only
     mounts = [
         MountPoint(destination="/proc", type="bind", source="/proc", options=_SEEN)
@@ -153,7 +165,14 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
         MountPoint(
             destination="/dev/pts",
             type="devpts",
-            options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+            options=(
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                *((f"gid={_TTY_GROUP}",) if _has_tty_group(maps, facts) else ()),
+            ),
         )
     )
     writable = () if request.privileged else ("ro",)
@@ -164,8 +183,10 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, *, mapped: bool) -> li
         mounts.append(MountPoint(destination="/sys", type="sysfs", options=(*_SAFE, *writable)))
     if facts.pure_v2:
         mounts.append(MountPoint(destination="/sys/fs/cgroup", type="cgroup2", options=(*_SAFE, "relatime", *writable)))
-    # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not
-    mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
+    # shows the queues of the ipc namespace that it is mounted in, so the host's with --ipc=host, mounted there or not; a
+    # lesser root may not mount the host's: the queues are there all the same, by mq_open(3)
+    if not (lesser and request.ipc == "host"):
+        mounts.append(MountPoint(destination="/dev/mqueue", type="mqueue", options=_SAFE))
     if request.ipc == "host":
         mounts.append(MountPoint(destination="/dev/shm", type="bind", source="/dev/shm", options=("rbind",)))
     if request.ipc == "private":
@@ -198,13 +219,14 @@ def _user_mount(m: Mount, bind: tuple[str, bool] | None, facts: HostFacts, *, ma
 
 
 def _mounts(
-    request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, *, mapped: bool
+    request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, maps: Mappings
 ) -> tuple[MountPoint, ...]:
+    mapped = bool(maps[0])
     shown = [
         MountPoint(destination=path, type="bind", source=path, options=("rbind", "rprivate", "rro"))
         for path in found.rootfs.shown
     ]
-    mounts = [*shown, *_kernel_mounts(request, facts, mapped=mapped)]
+    mounts = [*shown, *_kernel_mounts(request, facts, maps)]
     binds = iter(found.binds)
     own = [_user_mount(m, next(binds) if m.type == "bind" else None, facts, mapped=mapped) for m in request.mounts]
     taken = {m.destination for m in own}
@@ -333,7 +355,7 @@ def generate(
         hostname=hostname,
         domainname=request.domainname or "",
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
-        mounts=_mounts(request, found, facts, init_source, mapped=mapped),
+        mounts=_mounts(request, found, facts, init_source, maps),
         files=_files(request, found, hostname),
         init=init_target(found) if request.init else "",
         process=Process(

@@ -17,7 +17,6 @@ from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..limits import CGROUP_BASE
 from . import cgroup_tree
 from . import template as templates
-from .forbidden import cause
 from .userns import IdRanges
 
 TYPE_CHECKING = False
@@ -160,6 +159,8 @@ class Session:
         try:
             _, self._guardian = _native.spawn_helper(argv, read_end)
         except OSError as e:
+            from .forbidden import cause
+
             raise SetupFailed(
                 f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="guardian",
@@ -172,6 +173,8 @@ class Session:
         try:
             return _native.sealed_copy(_STUB)
         except OSError as e:
+            from .forbidden import cause
+
             raise SetupFailed(
                 f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="stub",

@@ -18,7 +18,6 @@ from .. import _native
 from ..errors import SetupFailed, Unsupported, errno_name
 from ..host import probe
 from ..plan_namespaces import host_id
-from .forbidden import cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -252,6 +251,8 @@ def build(
         if root >= 0:
             os.close(root)
         number = e.errno or 0
+        from .forbidden import cause
+
         remedy = cause(number) or "See `pycontain doctor`"
         if number == _ENOTSUP:
             remedy = (

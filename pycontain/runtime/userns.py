@@ -266,7 +266,9 @@ def _identity(path: str) -> tuple[str, int, int]:
         found = os.stat(path)
     except OSError as e:
         raise SetupFailed(
-            f"cannot open the layer {path}: {e.strerror} ({errno_name(e.errno or 0)})", step="open a layer", errno=e.errno or 0
+            f"cannot open the layer {path}: {e.strerror} ({errno_name(e.errno or 0)})",
+            step="open a layer",
+            errno=e.errno or 0,
         ) from None
     return path, found.st_dev, found.st_ino
 

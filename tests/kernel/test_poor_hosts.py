@@ -242,3 +242,42 @@ def test_in_an_ordinary_users_container(user: OrdinaryUser) -> None:
         CLI,
     )
     works(user.pycontain(*argv, "run", "--privileged", "host", "id", "-u"), "0\n")
+
+
+# --- user namespaces that others have made ---------------------------------------------------------------------------
+
+
+def as_root_of(user: OrdinaryUser, *options: str, groups: str = "") -> subprocess.CompletedProcess[str]:
+    roots = ("--data-root", f"{user.home}/of-one", "--run-root", f"{user.home}/of-one/run")
+    argv = user.argv(["unshare", *options, PYTHON, "-c", CLI, *roots, "run", "host", "cat", "/proc/self/uid_map"])
+    if groups:
+        argv = [word.replace("--clear-groups", f"--groups {groups}") for word in argv]
+    return user.run(argv)
+
+
+def test_root_of_a_single_id(user: OrdinaryUser) -> None:
+    done = as_root_of(user, "--user", "--map-root-user", "--mount")
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["0", str(user.uid), "1"])
+
+
+def test_root_of_a_single_id_would_keep_the_callers_groups(user: OrdinaryUser) -> None:
+    line = one_line(as_root_of(user, "--user", "--map-root-user", "--mount", groups=f"{user.uid},4"))
+    assert "forbids setgroups" in line and "`pycontain unshare`" in line
+
+
+def test_few_ids_have_no_group_for_terminals() -> None:
+    words = ("host", "sh", "-c", "tail -1 /proc/self/gid_map; grep devpts /proc/mounts; test -e /dev/pts/ptmx")
+    done = run(*OURS, "run", "--userns", "0:500000:3", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[:3] == ["0", "500000", "3"] and "gid=" not in done.stdout
+
+
+def test_root_without_a_mount_namespace(user: OrdinaryUser) -> None:
+    assert "its mount namespace does not belong to" in one_line(as_root_of(user, "--user", "--map-root-user"))
+    argv = user.argv(["unshare", "--user", "--map-root-user", PYTHON, "-c", CLI, "doctor"])
+    assert "pycontain unshare" in doctor(user.run(argv), "nothing can be mounted")
+
+
+def test_root_of_a_namespace_has_no_roots_of_its_own(user: OrdinaryUser) -> None:
+    argv = user.argv(["unshare", "--user", "--map-root-user", "--mount", PYTHON, "-c", CLI, "run", "host", "true"])
+    assert "--data-root that this user may write to" in one_line(user.run(argv))

@@ -10,11 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from census import left_by, poll_until
+from image_cases import LayoutWriter, member, tar
 from ordinary_user import CLI, PYTHON, RANGE, OrdinaryUser
 from probes import mounts, status
 
@@ -177,6 +179,59 @@ def test_a_directory_as_image(user: OrdinaryUser, busybox_root: str) -> None:
     out = sh(user, "rm -r /etc; ls /; echo x > /bin/new; stat -c %u /bin/new /bin/busybox", image=str(image))
     assert "etc" not in out.split() and "dev" in out.split() and out.split()[-2:] == ["0", "0"]
     assert (image / "etc/passwd").exists() and not (image / "bin/new").exists()
+
+
+def layout(user: OrdinaryUser, *layers: bytes) -> str:
+    """An OCI layout that the user may read."""
+    made = user.home / f"layout-{len(list(user.home.iterdir()))}"
+    made.mkdir()
+    writer = LayoutWriter(made)
+    path = writer.finish(writer.manifest(*layers))
+    subprocess.run(["chown", "-R", f"{user.uid}:{user.uid}", path], check=True)
+    return f"oci:{path}"
+
+
+def directory(name: str) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, tarfile.DIRTYPE)
+
+
+@pytest.fixture(scope="module")
+def base_layer(busybox_root: str) -> bytes:
+    box = Path(busybox_root, "bin/busybox").read_bytes()
+    links = [member(f"bin/{n}", tarfile.SYMTYPE, linkname="busybox") for n in ("sh", "ls", "stat", "cat")]
+    old = [directory("old"), member("old/hidden"), directory("gone"), member("gone/file"), member("removed")]
+    node = member("dev/disk", tarfile.BLKTYPE, devmajor=254, devminor=0)
+    owned = member("owned", data=b"x", uid=33, gid=34)
+    return tar(
+        directory("bin"), member("bin/busybox", data=box, mode=0o755), *links, *old, directory("dev"), node, owned
+    )
+
+
+def test_layers_with_whiteouts_owners_and_device_nodes(user: OrdinaryUser, base_layer: bytes) -> None:
+    upper = tar(
+        directory("old"), member("old/.wh..wh..opq"), member("old/new"), member(".wh.removed"), member(".wh.gone")
+    )
+    script = "ls / /old; stat -c %u:%g /owned; ls /dev/disk"
+    done = user.pycontain("run", layout(user, base_layer, upper), "sh", "-c", script)
+    said = done.stdout.split()
+    assert {"new", "33:34"} <= set(said) and not {"hidden", "gone", "removed"} & set(said)
+    assert done.returncode == 1 and "/dev/disk: No such file" in done.stderr  # no node can be made, nor opened, there
+    (layer,) = (user.data_root / "layers").glob("*/owned")
+    assert (layer.stat().st_uid, layer.stat().st_gid) == (user.first + 32, user.first + 33)
+
+
+def test_an_owner_that_the_user_has_not(user: OrdinaryUser, base_layer: bytes) -> None:
+    far = tar(member("far", data=b"x", uid=70000))
+    line = one_line(user.pycontain("run", layout(user, base_layer, far), "true"))
+    assert "it belongs to the user 70000" in line and "/etc/subuid" in line
+
+
+def test_an_imported_image(user: OrdinaryUser, base_layer: bytes) -> None:
+    file = user.home / "base.tar"
+    file.write_bytes(base_layer)
+    file.chmod(0o644)
+    assert user.pycontain("import", str(file), "base").returncode == 0
+    assert sh(user, "stat -c %u /owned /bin/busybox", image="base").split() == ["33", "0"]
 
 
 def test_roots_own_image_directory_can_be_run_but_not_changed(user: OrdinaryUser, busybox_root: str) -> None:

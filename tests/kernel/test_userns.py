@@ -178,7 +178,7 @@ def candidates(directory: Path, uids: str, gids: str, size: int) -> list[int]:
     (directory / "subuid").write_text(uids)
     (directory / "subgid").write_text(gids)
     made = userns.IdRanges(str(directory), "nobody", probe())
-    return [n for n, _ in zip(made._candidates(size), range(3), strict=False)]
+    return [start for (start, _), _ in zip(made._candidates(size), range(3), strict=False)]
 
 
 @pytest.mark.parametrize(

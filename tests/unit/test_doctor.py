@@ -43,6 +43,7 @@ class FakeHost(Host):
         self.refused: dict[str, int] = {}
         self.powers, self.installed = True, True
         self.delegated = frozenset[str]()
+        self.own_mounts = True
 
     def read(self, path: str) -> str | None:
         return self.files.get(path)
@@ -65,6 +66,9 @@ class FakeHost(Host):
 
     def has_powers(self, path: str) -> bool:
         return self.powers
+
+    def owns_mounts(self) -> bool:
+        return self.own_mounts
 
     def refused_calls(self) -> dict[str, int]:
         return self.refused
@@ -214,6 +218,10 @@ def test_inside_his_namespace() -> None:
     text, code = doctor.report("text", ROOTS, host=FakeHost(_V2, files))
     assert code == 0 and row(text, "root of a user namespace").startswith("  ok")
     assert row(text, "in a user namespace with 65537 user ids").startswith("  ok")
+    host = FakeHost(_V2, files)
+    host.own_mounts = False
+    text, code = doctor.report("text", ROOTS, host=host)
+    assert code == 1 and "pycontain unshare" in row(text, "nothing can be mounted")
 
 
 @pytest.mark.parametrize(("point", "way"), [("/proc/kcore", "--pid host"), ("/sys/firmware", "-v /sys:/sys:ro")])
