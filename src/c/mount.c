@@ -111,7 +111,7 @@ static int like(int to, int from)
 }
 
 /* A tmpfs that begins as a copy of the directory that it covers: filled while nobody else can see it. */
-static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data)
+static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data, bool inherits)
 {
 	char option[256];
 	const char *from = data;
@@ -143,7 +143,7 @@ static int mount_copy(int dir, const char *type, const char *source, uint64_t fl
 	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	if (mount < 0)
 		return mount;
-	if ((err = pc_copy_tree(dir, mount)) < 0 || (err = like(mount, dir)) < 0)
+	if ((err = pc_copy_tree(dir, mount)) < 0 || (inherits && (err = like(mount, dir)) < 0))
 		return err;
 	struct mount_attr attr = {.attr_set = flags};
 	if ((err = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
@@ -172,7 +172,8 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 	if (err < 0)
 		return err;
 	if (op->flags & PC_F_COPY_UP)
-		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), source, op->x, data));
+		return at_step(c, PC_STEP_COPY_UP,
+			       mount_copy(dir, op_s2(c, op), source, op->x, data, op->flags & PC_F_LIKE_BELOW));
 	if ((err = sys_fchdir(dir)) < 0)
 		return err;
 	err = sys_mount(source, ".", op_s2(c, op), op->x, *data ? data : NULL);

@@ -48,7 +48,7 @@ def test_hooks_are_called_in_order_with_the_state(tmp_path: Path, busybox_root: 
     assert r.stdout == "program\n"
     assert [kind for kind, _, _ in states] == list(KINDS)
     assert {env for _, env, _ in states} == {"yes"}
-    assert [s["status"] for _, _, s in states] == ["created", "created", "running", "stopped"]
+    assert [s["status"] for _, _, s in states] == ["creating", "creating", "running", "stopped"]  # as runc says
     assert {s["bundle"] for _, _, s in states} == {image.removeprefix("bundle:")}
     assert len({s["id"] for _, _, s in states}) == 1
     assert [("pid" in s) for _, _, s in states] == [True, True, True, False]
