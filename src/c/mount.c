@@ -97,21 +97,23 @@ static int not_on_proc(struct pc_child *c, const struct pc_op *op, int at)
 	return at_step(c, PC_STEP_RESOLVE, err);
 }
 
-/* A directory's owner and mode on another, as far as they go. */
+#define OVERFLOW_ID 65534 /* what stat(2) shows for an owner that this user namespace has no number for */
+
+/* A directory's owner and mode on another; an owner without a number here is not taken over: nobody could write there. */
 static int like(int to, int from)
 {
 	struct statx st;
 	int err = sys_statx(from, "", AT_EMPTY_PATH, STATX_MODE | STATX_UID | STATX_GID, &st);
 
-	if (err == 0)
+	if (err == 0 && st.stx_uid != OVERFLOW_ID && st.stx_gid != OVERFLOW_ID)
 		err = sys_fchownat(to, "", st.stx_uid, st.stx_gid, AT_EMPTY_PATH);
 	if (err == 0) /* by name: fchmod knows no O_PATH descriptors */
 		err = sys_fchmodat(to, ".", st.stx_mode & 07777u);
-	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* an owner that this user namespace has no number for */
+	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* a smaller map than that */
 }
 
 /* A tmpfs that begins as a copy of the directory that it covers: filled while nobody else can see it. */
-static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data, bool inherits)
+static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data)
 {
 	char option[256];
 	const char *from = data;
@@ -143,7 +145,7 @@ static int mount_copy(int dir, const char *type, const char *source, uint64_t fl
 	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	if (mount < 0)
 		return mount;
-	if ((err = pc_copy_tree(dir, mount)) < 0 || (inherits && (err = like(mount, dir)) < 0))
+	if ((err = pc_copy_tree(dir, mount)) < 0 || (err = like(mount, dir)) < 0)
 		return err;
 	struct mount_attr attr = {.attr_set = flags};
 	if ((err = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
@@ -172,8 +174,7 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 	if (err < 0)
 		return err;
 	if (op->flags & PC_F_COPY_UP)
-		return at_step(c, PC_STEP_COPY_UP,
-			       mount_copy(dir, op_s2(c, op), source, op->x, data, op->flags & PC_F_LIKE_BELOW));
+		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), source, op->x, data));
 	if ((err = sys_fchdir(dir)) < 0)
 		return err;
 	err = sys_mount(source, ".", op_s2(c, op), op->x, *data ? data : NULL);
