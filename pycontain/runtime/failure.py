@@ -41,7 +41,7 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
     40,
 )
 
-_EAGAIN, _EBUSY, _ENODEV, _EOPNOTSUPP = 11, 16, 19, 95
+_EAGAIN, _EBUSY, _EXDEV, _ENODEV, _EOPNOTSUPP = 11, 16, 18, 19, 95
 
 
 _OUTER = (
@@ -195,6 +195,7 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         hints = {
             _ELOOP: "a symbolic link is in the way, which an image may not have there",
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
+            _EXDEV: "the file system that was mounted there is not there any more: something renames directories in the root",
         }
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
