@@ -168,6 +168,8 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         if number == _EINVAL:
             kind = next((kind for kind, flag in CLONE_NS.items() if flag == op.x), "?")
             return f"join the {kind} namespace {op.s1}: it is no namespace of this kind (EINVAL). Give a path such as /proc/PID/ns/..."
+        if number == _EBUSY:
+            why = "it is the host's own mount namespace, whose root would become the container's. Give another one, or leave the path out"
         return f"join the namespace {op.s1}: {why} ({name})"
     if op.name == "TREE_ATTR" and number == _EINVAL:
         return (
