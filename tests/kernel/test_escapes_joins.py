@@ -226,7 +226,7 @@ def test_a_path_that_is_no_such_namespace(kind: str, what: str, busybox_root: st
         elif what == "socket":
             s.bind(str(path))
         else:
-            path.symlink_to({"loop": path, "wrong": "/proc/self/ns/uts", "exe": "/proc/self/exe"}[what])
+            path.symlink_to({"loop": str(path), "wrong": "/proc/self/ns/uts", "exe": "/proc/self/exe"}[what])
         with host_unchanged():
             assert str(path) in refused_bundle(busybox_root, join(os.getpid(), kind) | {
                 key: {"type": kind, "path": str(path)} for key in join(0, kind) if key.startswith("linux")
