@@ -35,8 +35,8 @@ class Op:
 
 (
     F_OPTIONAL, F_RECURSIVE, F_NOSYMLINK, F_CREATE, F_CLASSIC, F_VOLATILE, F_LAYER_FDS, F_PIVOT, F_LAYER_PLUS,
-    F_COPY_UP, F_USERXATTR, F_LIKE_BELOW,
-) = (1 << i for i in range(12))  # fmt: skip
+    F_COPY_UP, F_USERXATTR, F_LIKE_BELOW, F_KERNEL_TREE,
+) = (1 << i for i in range(13))  # fmt: skip
 PLAN_SHARE_VM, PLAN_GATED, PLAN_LEAN, PLAN_VISIBLE, PLAN_STUB = 1, 2, 4, 8, 16
 # enum pc_sync: where a child waits for the caller
 SYNC_LISTENER, SYNC_CREATE_RUNTIME, SYNC_CREATE_CONTAINER, SYNC_START_CONTAINER = 1, 2, 3, 4

@@ -14,6 +14,7 @@ from .ops import (
     F_CLASSIC,
     F_COPY_UP,
     F_CREATE,
+    F_KERNEL_TREE,
     F_LAYER_FDS,
     F_LAYER_PLUS,
     F_LIKE_BELOW,
@@ -218,6 +219,10 @@ def mounts(b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int
             _own_mount(b, spec, m)
 
 
+# what mount(2) has among its flags and a file system's context among its words
+_SUPERBLOCK = ((1 << 4, "sync"), (1 << 6, "mand"), (1 << 7, "dirsync"), (1 << 25, "lazytime"))
+
+
 def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
     o = parse_options(m.options, bind=False)
     kind = "cgroup2" if m.type == "cgroup" else m.type
@@ -226,10 +231,13 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
     late = kind == "tmpfs" and flags & 1
     at_kernel = m.destination.startswith(("/proc", "/sys"))
     inherits = F_LIKE_BELOW if kind == "tmpfs" and "mode=" not in data else 0
+    by_context = o.copy_up or bool(inherits)
+    if by_context:
+        data = ",".join((*((data,) if data else ()), *(word for bit, word in _SUPERBLOCK if flags & bit)))
     source = b.string(m.source) if m.source and m.source != kind else 0
     b.add(
         C, Op.MOUNT, s1=m.destination, s2=kind, s3=b.string(data), n=source,
-        x=(o.set if o.copy_up else flags) & ~(1 if late else 0),
+        x=(o.set if by_context else flags) & ~(1 if late else 0),
         flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0) | inherits,
     )  # fmt: skip
     if o.tree_set or o.tree_clear:
@@ -281,7 +289,13 @@ def _device_number(major: int, minor: int) -> int:
     return (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12
 
 
-def _device(b: Builder, d: DeviceNode, *, bound: bool) -> None:
+def _no_link(spec: RuntimeSpec) -> int:
+    """In a directory of the host a link at /dev could have nodes made on a volume, or in the root itself. In an overlay our
+    own layer is what /dev is."""
+    return F_NOSYMLINK if spec.root.path else 0
+
+
+def _device(b: Builder, d: DeviceNode, *, bound: bool, flags: int) -> None:
     if bound and d.type != "p":  # no user namespace but the first may make device nodes: the host's own is shown
         slot = b.slot()
         b.add(P, Op.TREE_CLONE, s1=d.path, slot=slot, z=_MS_PRIVATE)
@@ -289,7 +303,7 @@ def _device(b: Builder, d: DeviceNode, *, bound: bool) -> None:
         return
     b.add(
         C, Op.MAKE_NODE, s1=d.path, x=_TYPE_BITS[d.type] | d.file_mode, y=_device_number(d.major, d.minor),
-        z=d.uid << 32 | d.gid,
+        z=d.uid << 32 | d.gid, flags=flags,
     )  # fmt: skip
 
 
@@ -299,9 +313,9 @@ def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
     own_dev = (dev is not None and dev.type != "bind") or (dev is None and bool(spec.root.path))
     if own_dev:
         for name, target in _DEV_LINKS:
-            b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target)
+            b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target, flags=_no_link(spec))
     for d in spec.linux.devices:
-        _device(b, d, bound=bound)
+        _device(b, d, bound=bound, flags=_no_link(spec))
     for m in spec.mounts:
         if m.type == "tmpfs" and parse_options(m.options, bind=False).flags & 1:
             b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)
@@ -315,6 +329,12 @@ def _strict(path: str) -> int:
     return F_NOSYMLINK if path.startswith(("/proc/", "/sys/")) else 0
 
 
+def _kernel_trees(spec: RuntimeSpec) -> tuple[str, ...]:
+    """Where the document has a procfs or sysfs mounted, in a root whose directories another container may rename."""
+    found = [m.destination.rstrip("/") for m in spec.mounts if m.type in ("proc", "sysfs")] if spec.root.path else []
+    return tuple(f"{d}/" for d in ("/proc", "/sys") if d in found)
+
+
 def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
     """Masked and read-only paths, then the root's own propagation."""
     # The covers share one superblock, which CAP_SYS_ADMIN over its user namespace could make writable for all containers
@@ -323,12 +343,16 @@ def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
     )
     shared = facts.detached_templates and not facts.in_user_namespace and not remounts
     classic = 0 if shared else F_CLASSIC
+    trees = _kernel_trees(spec)
     for path in spec.linux.masked_paths:
-        b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | _strict(path) | classic)
+        on_tree = F_KERNEL_TREE if path.startswith(trees) else 0
+        b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | _strict(path) | classic | on_tree)
     for path in spec.linux.readonly_paths:
         copy = 0 if facts.open_tree_attr else F_CLASSIC
         whole = F_RECURSIVE if _strict(path) else 0
-        b.add(C, Op.READONLY, s1=path, x=_ATTR_RDONLY | _ATTR_SAFE, flags=F_OPTIONAL | _strict(path) | whole | copy)
+        on_tree = F_KERNEL_TREE if path.startswith(trees) else 0
+        flags = F_OPTIONAL | _strict(path) | whole | copy | on_tree
+        b.add(C, Op.READONLY, s1=path, x=_ATTR_RDONLY | _ATTR_SAFE, flags=flags)
     word = spec.linux.rootfs_propagation
     if word:
         if word not in PROPAGATION:

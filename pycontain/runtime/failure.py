@@ -39,7 +39,7 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
     40,
 )
 
-_EAGAIN, _EBUSY, _ENODEV, _EOPNOTSUPP = 11, 16, 19, 95
+_EAGAIN, _EBUSY, _EXDEV, _ENODEV, _EOPNOTSUPP = 11, 16, 18, 19, 95
 
 
 _OUTER = "An outer container or a security module forbids it: `pycontain doctor` shows what can be seen of that"
@@ -150,6 +150,8 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         if number == _EINVAL:
             kind = next((kind for kind, flag in CLONE_NS.items() if flag == op.x), "?")
             return f"join the {kind} namespace {op.s1}: it is no namespace of this kind (EINVAL). Give a path such as /proc/PID/ns/..."
+        if number == _EBUSY:
+            why = "it is the host's own mount namespace, whose root would become the container's. Give another one, or leave the path out"
         return f"join the namespace {op.s1}: {why} ({name})"
     if op.name == "TREE_ATTR" and number == _EINVAL:
         return (
@@ -177,6 +179,7 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         hints = {
             _ELOOP: "a symbolic link is in the way, which an image may not have there",
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
+            _EXDEV: "the file system that was mounted there is not there any more: something renames directories in the root",
         }
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR

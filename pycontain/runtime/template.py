@@ -178,8 +178,8 @@ def _fill(
         os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=root)
         os.chmod("null", 0o666, dir_fd=root)
     os.close(_mkdir(root, "empty", 0o555))
+    like = os.stat(lower)  # before anything is open: it may have been renamed away
     top = _mkdir(root, "top", 0o755)
-    like = os.stat(lower)
     os.fchmod(top, stat.S_IMODE(like.st_mode))  # a merged directory shows its topmost layer's owner and mode
     _own(top, like)
     _dev(top)

@@ -8,6 +8,10 @@
 
 #define MAX_DEPTH 32
 
+/* Of what holds a big buffer: in the frame of copy_level it would be on the stack once for each level (depths of ten were
+ * enough to run over the child's stack, and past its guard into the engine's memory). */
+#define FRAME_OF_ITS_OWN __attribute__((noinline))
+
 struct dirent64 {
 	uint64_t ino;
 	int64_t off;
@@ -34,7 +38,7 @@ static int set_owner_and_times(int dir, const char *name, const struct statx *st
 	return err;
 }
 
-static int copy_bytes(int from, int to)
+FRAME_OF_ITS_OWN static int copy_bytes(int from, int to)
 {
 	char buffer[16384];
 
@@ -51,7 +55,7 @@ static int copy_bytes(int from, int to)
 	}
 }
 
-static int copy_file(const struct level *l, const char *name)
+FRAME_OF_ITS_OWN static int copy_file(const struct level *l, const char *name)
 {
 	scoped_fd int from = sys_openat2(l->from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, RESOLVE_BENEATH);
 	scoped_fd int to = from < 0 ? from : sys_openat2(l->to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600, RESOLVE_BENEATH);
@@ -59,7 +63,7 @@ static int copy_file(const struct level *l, const char *name)
 	return to < 0 ? to : copy_bytes(from, to);
 }
 
-static int copy_link(const struct level *l, const char *name)
+FRAME_OF_ITS_OWN static int copy_link(const struct level *l, const char *name)
 {
 	char target[4096];
 	int n = sys_readlinkat(l->from, name, target, sizeof target - 1);

@@ -17,8 +17,9 @@ int pc_do_make_dir(struct pc_child *c, const struct pc_op *op)
 }
 
 /* Splits `path` at its last slash: the parent's fd, and the name. */
-static int open_parent(struct pc_child *c, const char *path, const char **name)
+static int open_parent(struct pc_child *c, const struct pc_op *op, const char **name)
 {
+	const char *path = op_s1(c, op);
 	char dir[PATH_ROOM];
 	size_t n = pc_strlen(path), cut = n;
 
@@ -30,7 +31,7 @@ static int open_parent(struct pc_child *c, const char *path, const char **name)
 		dir[i] = path[i];
 	dir[cut] = '\0';
 	*name = path + cut;
-	return pc_resolve(c, cut ? dir : "/", false, PC_TARGET_DIR);
+	return pc_resolve(c, cut ? dir : "/", op->flags & PC_F_NOSYMLINK, PC_TARGET_DIR);
 }
 
 static bool is_node(int fd, const struct pc_op *op)
@@ -54,7 +55,7 @@ static bool same_node(int dir, const char *name, const struct pc_op *op)
 int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
 {
 	const char *name;
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+	scoped_fd int dir = open_parent(c, op, &name);
 
 	if (dir < 0)
 		return dir;
@@ -80,7 +81,7 @@ int pc_do_make_node(struct pc_child *c, const struct pc_op *op)
 int pc_do_make_link(struct pc_child *c, const struct pc_op *op)
 {
 	const char *name;
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+	scoped_fd int dir = open_parent(c, op, &name);
 
 	if (dir < 0)
 		return dir;
@@ -92,7 +93,7 @@ int pc_do_make_link(struct pc_child *c, const struct pc_op *op)
 int pc_do_write_file(struct pc_child *c, const struct pc_op *op)
 {
 	const char *name, *bytes = op_s3(c, op);
-	scoped_fd int dir = open_parent(c, op_s1(c, op), &name);
+	scoped_fd int dir = open_parent(c, op, &name);
 	size_t left = op->n;
 
 	if (dir < 0)

@@ -125,7 +125,9 @@ PC_EXPORT int pc_sealed_copy(const char *path)
 			return -EIO;
 	if (n < 0)
 		return (int)n;
-	int err = sys_fchmod(to, 0555);
+	/* Not for reading: the kernel then lets nobody look at a process that runs it but who has power over the engine's own
+	 * user namespace. Its fd 3 is the report socket, by which a container that it joins could hold up the start. */
+	int err = sys_fchmod(to, 0111);
 	if (err == 0) /* nor may its owner take the mode away that all starts count on (6.3) */
 		err = sys_fcntl(to, F_ADD_SEALS, SEALS | 0x20 /* F_SEAL_EXEC */);
 	if (err == -EINVAL)

@@ -78,6 +78,28 @@ static int target_of(struct pc_child *c, const struct pc_op *op, enum pc_target 
 	return pc_resolve(c, op_s1(c, op), op->flags & PC_F_NOSYMLINK, op->flags & PC_F_CREATE ? kind : PC_TARGET_EXISTS);
 }
 
+/* What guards /proc or /sys must lie on the file system that has been mounted there, whatever its directory is called by now:
+ * the root may be a directory of the host in which another container renames, and a path that is absent is skipped. */
+static int guarded(struct pc_child *c, const struct pc_op *op)
+{
+	const char *path = op_s1(c, op);
+	char first[8];
+	struct statfs st;
+	size_t n = 0;
+
+	if (!(op->flags & PC_F_KERNEL_TREE))
+		return target_of(c, op, PC_TARGET_DIR);
+	for (path++; path[n] != '\0' && path[n] != '/' && n < sizeof first - 1; n++)
+		first[n] = path[n];
+	first[n] = '\0';
+	scoped_fd int top = open_in_root(c, first, true);
+	int err = top < 0 ? top : sys_fstatfs(top, &st);
+	if (err < 0 || (st.f_type != PROC_SUPER_MAGIC && st.f_type != SYSFS_MAGIC) || path[n] != '/')
+		return at_step(c, PC_STEP_RESOLVE, err < 0 && err != -ENOENT ? err : -EXDEV);
+	int fd = sys_openat2(top, path + n + 1, O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+	return at_step(c, PC_STEP_RESOLVE, fd);
+}
+
 /* A mount on /proc would cover what guards it. The Plan's own paths there were looked at when it was made; by any other
  * path only a link of the image leads there. */
 static int not_on_proc(struct pc_child *c, const struct pc_op *op, int at)
@@ -112,8 +134,10 @@ static int like(int to, int from)
 	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* a smaller map than that */
 }
 
-/* A tmpfs that begins as a copy of the directory that it covers: filled while nobody else can see it. */
-static int mount_copy(int dir, const char *type, const char *source, uint64_t flags, const char *data)
+/* A tmpfs that begins with the owner and mode of the directory that it covers, or (`files`) as a copy of it: made ready while
+ * nobody else can see it. Once mounted it could only be found again by its path, which may lead elsewhere by then. */
+static int mount_like(int dir, const char *type, const char *source, uint64_t attributes, const char *data,
+		      bool files, bool owner)
 {
 	char option[256];
 	const char *from = data;
@@ -142,13 +166,10 @@ static int mount_copy(int dir, const char *type, const char *source, uint64_t fl
 	}
 	if ((err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
 		return err;
-	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	scoped_fd int mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attributes);
 	if (mount < 0)
 		return mount;
-	if ((err = pc_copy_tree(dir, mount)) < 0 || (err = like(mount, dir)) < 0)
-		return err;
-	struct mount_attr attr = {.attr_set = flags};
-	if ((err = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
+	if ((files && (err = pc_copy_tree(dir, mount)) < 0) || (owner && (err = like(mount, dir)) < 0))
 		return err;
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
@@ -163,7 +184,7 @@ static bool is_there(struct pc_child *c, const struct pc_op *op)
 /* mount(2) is cheaper than fsopen for a fresh file system; "." after fchdir keeps the path from a second look-up. */
 int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 {
-	bool there = (op->flags & PC_F_LIKE_BELOW) && is_there(c, op);
+	const bool files = op->flags & PC_F_COPY_UP, owner = files || ((op->flags & PC_F_LIKE_BELOW) && is_there(c, op));
 	scoped_fd int dir = target_of(c, op, PC_TARGET_DIR);
 	const char *data = op_s3(c, op), *named = pc_str(&c->job->plan, op->n);
 	const char *source = *named ? named : op_s2(c, op);
@@ -173,16 +194,15 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 	int err = not_on_proc(c, op, dir);
 	if (err < 0)
 		return err;
-	if (op->flags & PC_F_COPY_UP)
-		return at_step(c, PC_STEP_COPY_UP, mount_copy(dir, op_s2(c, op), source, op->x, data));
+	if (op->flags & (PC_F_COPY_UP | PC_F_LIKE_BELOW)) {
+		err = mount_like(dir, op_s2(c, op), source, op->x, data, files, owner);
+		return files ? at_step(c, PC_STEP_COPY_UP, err) : err;
+	}
 	if ((err = sys_fchdir(dir)) < 0)
 		return err;
 	err = sys_mount(source, ".", op_s2(c, op), op->x, *data ? data : NULL);
 	int back = sys_fchdir(c->root_fd);
-	if (err < 0 || back < 0 || !there)
-		return err < 0 ? err : back;
-	scoped_fd int mounted = target_of(c, op, PC_TARGET_EXISTS);
-	return mounted < 0 ? mounted : like(mounted, dir);
+	return err < 0 ? err : back;
 }
 
 /* The path names the mount's own root now: resolving it again leads there, through nothing that could have changed. */
@@ -242,7 +262,7 @@ static int mask_classic(struct pc_child *c, int at, bool directory)
 int pc_do_mask(struct pc_child *c, const struct pc_op *op)
 {
 	struct statx st;
-	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
+	scoped_fd int at = guarded(c, op);
 
 	if (at < 0)
 		return at;
@@ -265,7 +285,7 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 	const unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
 	const unsigned all = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
 	bool two_steps = (op->flags & PC_F_CLASSIC) || !all;
-	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
+	scoped_fd int at = guarded(c, op);
 
 	if (at < 0)
 		return at;

@@ -10,6 +10,15 @@
 #define NS_GET_NSTYPE _IO(0xb7, 0x3)
 #endif
 
+/* Whether the namespace is that of the process at `path`. */
+static bool is_that_of(int ns, const char *path)
+{
+	struct statx a, b;
+
+	return sys_statx(ns, "", AT_EMPTY_PATH, STATX_INO, &a) == 0 && sys_statx(AT_FDCWD, path, 0, STATX_INO, &b) == 0 &&
+	       a.stx_ino == b.stx_ino && a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor;
+}
+
 /* Opened in the parent half, where the host's paths can be seen; a file that is no namespace of this type is refused here
  * and not joined by accident. */
 int pc_open_namespace(const char *path, int type)
@@ -24,6 +33,9 @@ int pc_open_namespace(const char *path, int type)
 		return err;
 	if (st.f_type != NSFS_MAGIC || sys_ioctl(fd, NS_GET_NSTYPE, NULL) != type)
 		return -EINVAL;
+	/* the container's root becomes the root of the mount namespace that it joins, for all who are in it: never the host's */
+	if (type == CLONE_NEWNS && (is_that_of(fd, "/proc/thread-self/ns/mnt") || is_that_of(fd, "/proc/1/ns/mnt")))
+		return -EBUSY;
 	return fd_take(&fd);
 }
 

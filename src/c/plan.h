@@ -87,7 +87,7 @@ enum {
 enum {
 	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then */
 	PC_F_RECURSIVE = 2,  /* TREE_CLONE, ROOT_READONLY */
-	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY: no symbolic link anywhere in the path */
+	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY, MAKE_NODE, MAKE_LINK: no symbolic link anywhere in the path */
 	PC_F_CREATE = 8,     /* MOUNT, MOUNT_TREE: make a missing mount point; CHDIR: make the directory */
 	PC_F_CLASSIC = 16,   /* MASK, READONLY: by mount(2), for kernels that cannot clone detached trees */
 	PC_F_VOLATILE = 32,  /* OVERLAY: no sync of the upper layer, which will be thrown away */
@@ -95,7 +95,9 @@ enum {
 	PC_F_PIVOT = 128,    /* ROOT_ATTACH: keep the old root for ROOT_PIVOT, which comes later */
 	PC_F_LAYER_PLUS = 256, /* OVERLAY: "lowerdir+" takes strings (6.5) */
 	PC_F_COPY_UP = 512,    /* MOUNT: a tmpfs that begins as a copy of what it covers */
-	PC_F_LIKE_BELOW = 2048, /* MOUNT: owner and mode of the directory that it covers */
+	PC_F_LIKE_BELOW = 2048, /* MOUNT: owner and mode of the directory that it covers; flags x are MOUNT_ATTR_*, as for
+				 * COPY_UP */
+	PC_F_KERNEL_TREE = 4096, /* MASK, READONLY: the first directory of s1 is a procfs or sysfs of the Plan's own */
 	PC_F_USERXATTR = 1024, /* OVERLAY: marks in user.* (inside a user namespace) */
 };
 
