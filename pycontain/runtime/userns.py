@@ -221,21 +221,26 @@ class IdRanges:
 
     def disown(self) -> None:
         """Closes the descriptors, touches nothing else."""
-        self._translations.clear()
-        self._layers.clear()
+        for kept in (self._layers, self._translations):
+            for each in kept.values():
+                each.close()
+            kept.clear()
 
 
 class Descriptor:
-    """An fd that ends with its last user: one thread may forget it while another starts a container with it."""
+    """An fd that ends with its last user, or by close(): one thread may forget it while another starts a container with it."""
 
     __slots__ = ("fd",)
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
 
 
 NOTHING = Descriptor(-1)
