@@ -232,8 +232,8 @@ static int clone_dev_null(struct pc_child *c)
 	scoped_fd int null = sys_openat2(c->root_fd, "dev/null", O_PATH | O_CLOEXEC, 0,
 					 RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
 
-	if (null < 0)
-		return at_step(c, PC_STEP_NOT_CHAR_NULL, null);
+	if (null < 0) /* ENOENT would say that there is nothing to mask */
+		return at_step(c, PC_STEP_NOT_CHAR_NULL, null == -ENOENT ? -ENODEV : null);
 	int err = sys_statx(null, "", AT_EMPTY_PATH, STATX_TYPE, &st);
 	if (err < 0)
 		return at_step(c, PC_STEP_NOT_CHAR_NULL, err);

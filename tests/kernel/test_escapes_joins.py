@@ -143,6 +143,20 @@ def test_cve_2016_9962_a_joiner_is_closed_to_who_waits_inside(
         assert seen, "the joiner was not in sight"
 
 
+@pytest.mark.parametrize("at", ["PDEATHSIG", "CHDIR"])
+def test_cve_2016_9962_a_joiner_with_no_more_powers_than_who_waits(
+    at: str, busybox_root: str, roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the pid namespace alone, with an equal uid and fewer capabilities: it is the engine's copy until it executes."""
+    with (
+        spy() as (pid, ask),
+        bundle(busybox_root, "true", join(pid, "pid")) as image,
+        held(roots, image, at, monkeypatch),
+    ):
+        ((_, got),) = ask("all").items()
+    assert had(got) == {}, got
+
+
 def test_cve_2016_9962_once_it_runs_it_is_an_equal(busybox_root: str) -> None:
     """The attack works on what has been executed: the test above can fail."""
     with (
@@ -286,6 +300,22 @@ def test_cve_2025_52881_the_proc_of_a_joined_mount_namespace_is_not_written_to(
             }  # fmt: skip
             script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/self/oom_score_adj"
             assert ran(busybox_root, script, changes).split() == ["1", "4242", "500"]
+
+
+def test_cve_2025_52881_the_proc_of_the_root_is_not_written_to(busybox_root: str, tmp_path: Path) -> None:
+    """No procfs is mounted in it: what it has at /proc is the attacker's."""
+    root = evil_image(tmp_path / "rootfs", busybox_root)
+    names = ("sys/net/ipv4/ip_forward", "self/oom_score_adj")
+    for name in names:
+        (root / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "proc" / name).write_text("decoy\n")
+    changes = {
+        "mounts": [],
+        "linux.sysctl": {"net.ipv4.ip_forward": "1"},
+        "process.oomScoreAdj": 500,
+        "root.readonly": False,
+    }
+    assert ran(str(root), "cat " + " ".join(f"/proc/{n}" for n in names), changes) == "decoy\n" * 2
 
 
 # --- hooks and agents --------------------------------------------------------------------------------------------------
