@@ -42,7 +42,7 @@ _MAX_SLOTS = 256  # PC_MAX_SLOTS of src/c/plan.h
 PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN", "VISIBLE", "STUB")
 OP_FLAGS = (
     "OPTIONAL", "RECURSIVE", "NOSYMLINK", "CREATE", "CLASSIC", "VOLATILE", "LAYER_FDS", "PIVOT", "LAYER_PLUS",
-    "COPY_UP", "USERXATTR", "LIKE_BELOW", "KERNEL_TREE",
+    "COPY_UP", "USERXATTR", "LIKE_BELOW", "KERNEL_TREE", "DEVICES",
 )  # fmt: skip
 _CLONE_WORDS = {
     "pid": "NEWPID", "mount": "NEWNS", "network": "NEWNET", "uts": "NEWUTS", "ipc": "NEWIPC", "cgroup": "NEWCGROUP",

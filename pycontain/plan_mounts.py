@@ -14,6 +14,7 @@ from .ops import (
     F_CLASSIC,
     F_COPY_UP,
     F_CREATE,
+    F_DEVICES,
     F_KERNEL_TREE,
     F_LAYER_FDS,
     F_LAYER_PLUS,
@@ -231,14 +232,15 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
     late = kind == "tmpfs" and flags & 1
     at_kernel = m.destination.startswith(("/proc", "/sys"))
     inherits = F_LIKE_BELOW if kind == "tmpfs" and "mode=" not in data else 0
-    by_context = o.copy_up or bool(inherits)
+    devices = F_DEVICES if kind == "tmpfs" and m.destination == "/dev" and spec.root.path else 0
+    by_context = o.copy_up or bool(inherits | devices)
     if by_context:
         data = ",".join((*((data,) if data else ()), *(word for bit, word in _SUPERBLOCK if flags & bit)))
     source = b.string(m.source) if m.source and m.source != kind else 0
     b.add(
         C, Op.MOUNT, s1=m.destination, s2=kind, s3=b.string(data), n=source,
         x=(o.set if by_context else flags) & ~(1 if late else 0),
-        flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0) | inherits,
+        flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0) | inherits | devices,
     )  # fmt: skip
     if o.tree_set or o.tree_clear:
         b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
@@ -289,10 +291,15 @@ def _device_number(major: int, minor: int) -> int:
     return (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & ~0xFF) << 12
 
 
-def _no_link(spec: RuntimeSpec) -> int:
-    """In a directory of the host a link at /dev could have nodes made on a volume, or in the root itself. In an overlay our
-    own layer is what /dev is."""
-    return F_NOSYMLINK if spec.root.path else 0
+def _on_dev(spec: RuntimeSpec, path: str) -> int:
+    """In a directory of the host a link at /dev, or a volume that has been renamed to it, could have nodes made there. In an
+    overlay our own layer is what /dev is."""
+    if not spec.root.path:
+        return 0
+    over = {m.destination.rstrip("/"): m for m in spec.mounts if path.startswith(m.destination.rstrip("/") + "/")}
+    last = max(over, key=len, default="")
+    own = last == "" or (last == "/dev" and over[last].type == "tmpfs")
+    return F_NOSYMLINK | (F_DEVICES if own else 0)
 
 
 def _device(b: Builder, d: DeviceNode, *, bound: bool, flags: int) -> None:
@@ -313,9 +320,9 @@ def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
     own_dev = (dev is not None and dev.type != "bind") or (dev is None and bool(spec.root.path))
     if own_dev:
         for name, target in _DEV_LINKS:
-            b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target, flags=_no_link(spec))
+            b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target, flags=_on_dev(spec, f"/dev/{name}"))
     for d in spec.linux.devices:
-        _device(b, d, bound=bound, flags=_no_link(spec))
+        _device(b, d, bound=bound, flags=_on_dev(spec, d.path))
     for m in spec.mounts:
         if m.type == "tmpfs" and parse_options(m.options, bind=False).flags & 1:
             b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)

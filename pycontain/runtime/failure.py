@@ -179,7 +179,7 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         hints = {
             _ELOOP: "a symbolic link is in the way, which an image may not have there",
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
-            _EXDEV: "the file system that was mounted there is not there any more: something renames directories in the root",
+            _EXDEV: _RENAMED,
         }
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
@@ -208,6 +208,8 @@ def _child(op: _Failed, failure: StartFailure) -> str:
     if op.name == "CGROUP_JOIN":
         gone = "it has been removed meanwhile" if number == _ENODEV else why
         return f"join a cgroup: {gone} ({name})"
+    if op.name in ("MAKE_NODE", "MAKE_LINK") and number == _EXDEV:
+        return f"make {op.s1}: {_RENAMED} (EXDEV)"
     return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f" ({failure.step}): {why} ({name})"
 
 

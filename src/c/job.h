@@ -37,6 +37,7 @@ struct pc_child {
 	int root_fd; /* the container's root, kept from ROOT_ATTACH on */
 	int proc_fd; /* a private procfs, made by the first PROC_WRITE */
 	int old_root_fd; /* the root before ROOT_ATTACH, when ROOT_PIVOT is to come */
+	uint64_t dev_mount; /* the id of the mount that a MOUNT op has made for device nodes; 0 before, and without one */
 	bool in_cwd; /* a CHDIR has led there */
 	uint32_t op;
 	uint32_t step; /* finer than the op, set by an executor before it returns an error */
@@ -86,6 +87,7 @@ int pc_copy_tree(int from, int to);
 /* paths inside the root (mount.c): an O_PATH fd, or -errno */
 enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
+int pc_mount_id(int fd, uint64_t *id); /* which mount the file is on */
 
 /* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c, userns.c) */
 /* *made: whether anything has been done that the finish section must undo */

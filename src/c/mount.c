@@ -137,7 +137,7 @@ static int like(int to, int from)
 /* A tmpfs that begins with the owner and mode of the directory that it covers, or (`files`) as a copy of it: made ready while
  * nobody else can see it. Once mounted it could only be found again by its path, which may lead elsewhere by then. */
 static int mount_like(int dir, const char *type, const char *source, uint64_t attributes, const char *data,
-		      bool files, bool owner)
+		      bool files, bool owner, uint64_t *id)
 {
 	char option[256];
 	const char *from = data;
@@ -171,7 +171,21 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 		return mount;
 	if ((files && (err = pc_copy_tree(dir, mount)) < 0) || (owner && (err = like(mount, dir)) < 0))
 		return err;
+	if (id && (err = pc_mount_id(mount, id)) < 0)
+		return err;
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+int pc_mount_id(int fd, uint64_t *id)
+{
+	struct statx st;
+	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st);
+
+	if (err == 0 && !(st.stx_mask & STATX_MNT_ID))
+		err = -ENOSYS;
+	if (err == 0)
+		*id = st.stx_mnt_id;
+	return err;
 }
 
 static bool is_there(struct pc_child *c, const struct pc_op *op)
@@ -194,8 +208,9 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 	int err = not_on_proc(c, op, dir);
 	if (err < 0)
 		return err;
-	if (op->flags & (PC_F_COPY_UP | PC_F_LIKE_BELOW)) {
-		err = mount_like(dir, op_s2(c, op), source, op->x, data, files, owner);
+	if (op->flags & (PC_F_COPY_UP | PC_F_LIKE_BELOW | PC_F_DEVICES)) {
+		uint64_t *id = op->flags & PC_F_DEVICES ? &c->dev_mount : NULL;
+		err = mount_like(dir, op_s2(c, op), source, op->x, data, files, owner, id);
 		return files ? at_step(c, PC_STEP_COPY_UP, err) : err;
 	}
 	if ((err = sys_fchdir(dir)) < 0)

@@ -202,7 +202,11 @@ def test_profile_digest_is_up_to_date() -> None:
 
 
 def test_format_follows_the_compiler() -> None:
-    recorded = {1: "7c24d4cce7beefe2", 2: "7c24d4cce7beefe2", 3: "c7a34490f154e1cd"}  # 2: several conditions on one argument
+    recorded = {
+        1: "7c24d4cce7beefe2",
+        2: "7c24d4cce7beefe2",
+        3: "c7a34490f154e1cd",
+    }  # 2: several conditions on one argument
     digest = hashlib.sha256(default(None)).hexdigest()[:16]
     assert recorded.get(cache.FORMAT) == digest, "output changed: record it (raise FORMAT unless default.json did it)"
 
