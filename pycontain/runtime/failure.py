@@ -42,6 +42,7 @@ _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC
 _EAGAIN, _EBUSY, _EXDEV, _ENODEV, _EOPNOTSUPP = 11, 16, 18, 19, 95
 
 
+_RENAMED = "the file system that was mounted there is not there any more: something renames directories in the root"
 _OUTER = "An outer container or a security module forbids it: `pycontain doctor` shows what can be seen of that"
 
 
