@@ -446,3 +446,13 @@ def test_the_odd_things_are_not_what_refuses(root: Path, tmp_path: Path) -> None
     assert start(root, "echo ran", {"hooks.prestart": hook, "hooks.createRuntime": hook}) == "0 ran\n"
     assert start(root, "echo ran", {"mounts[3]": bind(tmp_path / "dir", "/data")}) == "0 ran\n"
     assert start(root, "echo ran", {"linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}) == "0 ran\n"
+
+
+@pytest.mark.race
+def test_dev_exchanged_for_a_volume_gets_no_nodes_there(root: Path, tmp_path: Path) -> None:
+    """Both are mounts of the container; who may rename in its root makes /dev the volume while the nodes are made."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (root / "v").mkdir()
+    with decoys(tmp_path / "decoy", volume):
+        race(root, "dev", "v", "true", {"mounts": [PROC, bind(volume, "/v"), DEV, PTS]}, starts=100)
