@@ -375,7 +375,7 @@ def test_a_hook_that_does_not_behave_ends_the_start(kind: str, script: str, tmp_
     """In time, in one line, and nothing of the container is left (the census)."""
     pids = tmp_path / "pids"
     text = f"echo $$ >>{pids}; {script.replace('sleep 600 &', 'sleep 600 & echo $! >>' + str(pids) + ';')}"
-    hook = [{"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin"], "timeout": 2}]
+    hook = [{"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin"], "timeout": 1}]
     try:
         message = refused_bundle(evil(busybox_root, tmp_path), {f"hooks.{kind}": hook})
         assert f"hooks.{kind}[0]" in message

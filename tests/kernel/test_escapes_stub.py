@@ -121,14 +121,14 @@ def check(said: list[tuple[str, str]]) -> Counter[str]:
 
 
 @pytest.mark.race
-def test_cve_2019_5736_a_program_exchanged_during_two_thousand_starts(tmp_path: Path) -> None:
+def test_cve_2019_5736_a_program_exchanged_during_two_thousand_starts(image: Path, tmp_path: Path) -> None:
     """On a volume: a true program, a script and an ELF file whose interpreter is /proc/self/exe, a link there, a FIFO."""
     volume = tmp_path / "v"
     volume.mkdir()
     prepare(volume)
     mounts = [f"{volume}:/v"]
     with host_unchanged(), exchanging(volume) as count, ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(lambda _: started("host", ["/v/prog"], mounts=mounts, pids=32), range(1400)))
+        said = list(pool.map(lambda _: started(str(image), ["/v/prog"], mounts=mounts), range(1400)))
         assert count() > 5000
     ends = check(said)
     assert ends["42"] and ends["NotExecutable"] and ends["127"], ends
