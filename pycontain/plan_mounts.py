@@ -298,7 +298,7 @@ def _on_dev(spec: RuntimeSpec, path: str) -> int:
         return 0
     over = {m.destination.rstrip("/"): m for m in spec.mounts if path.startswith(m.destination.rstrip("/") + "/")}
     last = max(over, key=len, default="")
-    own = last == "" or (last == "/dev" and over[last].type == "tmpfs")
+    own = last == "/dev" and over[last].type == "tmpfs"
     return F_NOSYMLINK | (F_DEVICES if own else 0)
 
 

@@ -19,12 +19,10 @@ int pc_do_make_dir(struct pc_child *c, const struct pc_op *op)
 /* Whoever may rename in the root can exchange /dev for a volume, each a mount of the container's, while nodes are made. */
 static int on_own_mount(struct pc_child *c, int dir)
 {
-	uint64_t own = c->dev_mount, found = 0;
-	int err = own ? 0 : pc_mount_id(c->root_fd, &own);
+	uint64_t found = 0;
+	int err = pc_mount_id(dir, &found);
 
-	if (err == 0)
-		err = pc_mount_id(dir, &found);
-	return at_step(c, PC_STEP_RESOLVE, err < 0 ? err : found == own ? 0 : -EXDEV);
+	return at_step(c, PC_STEP_RESOLVE, err < 0 ? err : found == c->dev_mount ? 0 : -EXDEV);
 }
 
 /* Splits `path` at its last slash: the parent's fd, and the name. */

@@ -37,7 +37,7 @@ struct pc_child {
 	int root_fd; /* the container's root, kept from ROOT_ATTACH on */
 	int proc_fd; /* a private procfs, made by the first PROC_WRITE */
 	int old_root_fd; /* the root before ROOT_ATTACH, when ROOT_PIVOT is to come */
-	uint64_t dev_mount; /* the id of the mount that a MOUNT op has made for device nodes; 0 before, and without one */
+	uint64_t dev_mount; /* the id of the mount that a MOUNT op has made for device nodes; 0 before */
 	bool in_cwd; /* a CHDIR has led there */
 	uint32_t op;
 	uint32_t step; /* finer than the op, set by an executor before it returns an error */

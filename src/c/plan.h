@@ -98,7 +98,7 @@ enum {
 	PC_F_LIKE_BELOW = 2048, /* MOUNT: owner and mode of the directory that it covers; flags x are MOUNT_ATTR_*, as for
 				 * COPY_UP */
 	PC_F_KERNEL_TREE = 4096, /* MASK, READONLY: the first directory of s1 is a procfs or sysfs of the Plan's own */
-	PC_F_DEVICES = 8192, /* MOUNT: the Plan's own /dev, as LIKE_BELOW; MAKE_NODE, MAKE_LINK: only on that, or the root */
+	PC_F_DEVICES = 8192, /* MOUNT: the Plan's own /dev, as LIKE_BELOW; MAKE_NODE, MAKE_LINK: only on that */
 	PC_F_USERXATTR = 1024, /* OVERLAY: marks in user.* (inside a user namespace) */
 };
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import attack, decoys, host_unchanged
-from ordinary_user import OrdinaryUser, make_user
+from ordinary_user import OrdinaryUser
 from probes import SECRET, living, mounts, until
 from test_escapes_devices import INJECT, MKNOD, numbers
 from test_escapes_powers import KEYS, SHOCKER, handle_of
@@ -25,11 +24,6 @@ MAP: dict[str, Any] = {"userns": "0:300000:65536"}
 ALL: dict[str, Any] = {**MAP, "privileged": True}
 ADMIN: dict[str, Any] = {**MAP, "cap_add": ["SYS_ADMIN"], "seccomp": "unconfined"}
 POWERS = pytest.mark.parametrize("options", [MAP, ADMIN, ALL], ids=["default", "admin", "privileged"])
-
-
-@pytest.fixture(scope="module")
-def user(base: str) -> Iterator[OrdinaryUser]:
-    yield from make_user(base)
 
 
 # --- masks, fresh file systems, cgroups --------------------------------------------------------------------------------

@@ -45,9 +45,21 @@ def namespaces_of(pid: int) -> dict[str, str]:
     return {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
 
 
+def _ignored() -> int:
+    with open("/proc/self/status", encoding="ascii") as f:
+        return next(int(line.split()[1], 16) for line in f if line.startswith("SigIgn:")) & ~_PYTHONS
+
+
+_PYTHONS = 1 << 12 | 1 << 24  # SIGPIPE and SIGXFSZ, which the interpreter ignores by itself and gives back to children
+_IGNORED = _ignored()
+
+
 def _status(text: str) -> dict[str, str]:
     lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-    return {f"status {name}": " ".join(lines[name].split()) for name in _STATUS if name in lines}
+    fields = {f"status {name}": " ".join(lines[name].split()) for name in _STATUS if name in lines}
+    if "SigIgn" in lines:  # not what these tests were themselves started with: a runtime may hand it down, or not
+        fields["status SigIgn"] = f"{int(lines['SigIgn'], 16) & ~_IGNORED:016x}"
+    return fields
 
 
 def _mounts(text: str) -> dict[str, str]:
