@@ -257,7 +257,7 @@ def _keep(kept: dict[Any, Descriptor], key: object, most: int, new: Descriptor) 
 def _untranslatable(path: str, number: int) -> SetupFailed:
     why = os.strerror(number)
     if number == 22:
-        why = "its file system cannot be id-mapped (overlay, NFS). Leave out --userns, or give an image on a disk"
+        why = "its file system cannot be id-mapped (overlay on overlay, NFS). Leave out --userns, or give an image on a disk"
     return SetupFailed(
         f"cannot translate the owners of the layer {path or 'with /dev'}: {why} ({errno_name(number)})",
         step="id-map a layer",
