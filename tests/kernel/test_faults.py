@@ -201,7 +201,7 @@ def _left_by_owners(owners: dict[str, tuple[Roots, forks.Owner]]) -> list[str]:
             wrong.append(f"{what}: the owner ended with wait status {status}")
     wrong += [f"{', '.join(owners)}: left {thing}" for thing in forks.orphans_left()]
     cgroups: list[str] = []
-    deadline = time.monotonic() + 10  # the guardian tries again while the kernel still counts a dead process there
+    deadline = time.monotonic() + 10  # seen once to take longer than the orphans did
     while True:
         cgroups = [f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)]
         if time.monotonic() > deadline or not [c for c in cgroups for _, o in owners.values() if f"/{o.pid}-" in c]:
