@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,13 +199,7 @@ def _left_by_owners(owners: dict[str, tuple[Roots, forks.Owner]]) -> list[str]:
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
             wrong.append(f"{what}: the owner ended with wait status {status}")
     wrong += [f"{', '.join(owners)}: left {thing}" for thing in forks.orphans_left()]
-    cgroups: list[str] = []
-    deadline = time.monotonic() + 10  # seen once to take longer than the orphans did
-    while True:
-        cgroups = [f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)]
-        if time.monotonic() > deadline or not [c for c in cgroups for _, o in owners.values() if f"/{o.pid}-" in c]:
-            break
-        time.sleep(0.05)
+    cgroups = [f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)]
     for what, (roots, owner) in owners.items():
         left = [
             f for f in census.left_by(roots.data_root, roots.run_root) if "/names/" not in f and "/userns/" not in f
