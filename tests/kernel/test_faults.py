@@ -191,15 +191,20 @@ def _owner_killed(request: RunRequest, base: str, section: int, op: int) -> tupl
     return roots, forks.Owner(body)
 
 
-def _left_by_owners(owners: dict[str, tuple[Roots, forks.Owner]]) -> list[str]:
-    """Waits for the owners' deaths and for everything of theirs to go."""
+def _cgroups_of_owners() -> set[str]:
+    return {f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)}
+
+
+def _left_by_owners(owners: dict[str, tuple[Roots, forks.Owner]], before: set[str]) -> list[str]:
+    """Waits for the owners' deaths and for everything of theirs to go. ``before``: cgroups that were there, perhaps of a
+    process that had the same number once."""
     wrong = []
     for what, (_, owner) in owners.items():
         status = owner.wait()
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
             wrong.append(f"{what}: the owner ended with wait status {status}")
     wrong += [f"{', '.join(owners)}: left {thing}" for thing in forks.orphans_left()]
-    cgroups = [f"{b}/{o}" for b in census.cgroup_bases() if os.path.isdir(b) for o in os.listdir(b)]
+    cgroups = _cgroups_of_owners() - before
     for what, (roots, owner) in owners.items():
         left = [
             f for f in census.left_by(roots.data_root, roots.run_root) if "/names/" not in f and "/userns/" not in f
@@ -221,10 +226,11 @@ def test_an_owner_killed_at_any_op_leaves_nothing(base: str, sources: tuple[str,
         wrong = []
         for i in range(0, len(places), BATCH):
             owners = {}
+            before = _cgroups_of_owners()
             for section, op in places[i : i + BATCH]:
                 name = f"{op.section}[{op.index}] {op.name}"
                 owners[name] = _owner_killed(request, base, section, op.index)
-            wrong += _left_by_owners(owners)
+            wrong += _left_by_owners(owners, before)
         return wrong
 
     wrong = forks.in_helper(all_of_them)
