@@ -1,21 +1,20 @@
-"""Command lines in Docker's manner on top of argparse: where options end, and one line for a mistake.
+"""Command lines in Docker's manner: where options end, and one line for a mistake.
 
 Docker's flags are Go's: ``-it``, ``-m64m``, ``--rm=false``, a value may begin with a dash, and what follows IMAGE belongs
-to the program. argparse knows none of the last three, so the words are brought into its form first: ``--name=value``.
+to the program. argparse knows none of the last three, and loading it takes a sixth of a whole `pycontain run`: only the
+help uses it.
 """
 
 from __future__ import annotations
-
-import argparse
 
 from .. import parse
 from ..errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-__all__ = ["Command", "Option", "parser_of", "read", "split"]
+__all__ = ["Command", "Option", "Values", "read", "split"]
 
 
 class Option:
@@ -57,50 +56,44 @@ class Command:
         self.interspersed = interspersed
 
 
-class _OneLine(argparse.HelpFormatter):
-    """One line per option. With a width of its own: argparse would load shutil to ask for the terminal's."""
+class Values:
+    """One attribute for each option, ``--name-of-it`` as ``name_of_it``: a flag is True or False, what can be repeated a
+    list, any other its last value; None when it is not given."""
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=42, width=200)
+    def __init__(self, command: Command, words: list[str]) -> None:
+        known = {option.long: option for option in command.options}
+        for option in command.options:
+            setattr(self, _attribute(option), None if option.metavar else False)
+        for word in words:
+            name, _, value = word.partition("=")
+            option = known[name]
+            to = _attribute(option)
+            if option.repeat:
+                setattr(self, to, [*(getattr(self, to) or ()), value])
+            else:
+                setattr(self, to, value if option.metavar else True)
 
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        names = ", ".join(action.option_strings)
-        indent = "" if len(action.option_strings) > 1 or not names.startswith("--") else "    "
-        return f"{indent}{names} {action.metavar}" if action.nargs != 0 else f"{indent}{names}"
+    if TYPE_CHECKING:
 
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return [text]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidArgument(f"{message}; see `{self.prog} --help`")
-
-
-def parser_of(command: Command) -> argparse.ArgumentParser:
-    """The command's argparse parser. Its help is the reference of the command's options."""
-    parser = _Parser(
-        prog=command.prog, usage=f"{command.prog} {command.usage}", description=command.summary, add_help=False,
-        allow_abbrev=False, formatter_class=_OneLine,
-    )  # fmt: skip
-    for option in command.options:
-        if option.metavar:
-            action = "append" if option.repeat else "store"
-            parser.add_argument(*option.names, action=action, metavar=option.metavar, help=option.help)
-        elif option.long == "--help":
-            parser.add_argument(*option.names, action="help", help=option.help)
-        else:
-            parser.add_argument(*option.names, action="store_true", help=option.help)
-    return parser
+        def __getattr__(self, name: str) -> Any: ...
 
 
-def read(command: Command, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+def _attribute(option: Option) -> str:
+    return option.long.lstrip("-").replace("-", "_")
+
+
+def read(command: Command, argv: list[str]) -> tuple[Values, list[str]]:
     """The options' values, and the words after them. ``--help`` prints the help and ends the process.
 
     Raises: InvalidArgument; Unsupported: an option of Docker's that is not there yet.
     """
     words, rest = split(command, argv)
-    return parser_of(command).parse_args(words), rest
+    if "--help" in words:
+        from .help import help_of
+
+        print(help_of(command), end="")
+        raise SystemExit(0)
+    return Values(command, words), rest
 
 
 def split(command: Command, argv: list[str]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .. import parse
 from ..errors import InvalidArgument, PycontainError, Unsupported, errno_name
-from .arguments import Command, Option, parser_of, read, split
+from .arguments import Command, Option, read, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _become_root(name: str, rest: list[str]) -> None:
 
 def _help() -> str:
     lines = [f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()]
-    return parser_of(TOP).format_help() + "\ncommands:\n" + "\n".join(lines) + "\n"
+    from .help import help_of
+
+    return help_of(TOP) + "\ncommands:\n" + "\n".join(lines) + "\n"
 
 
 def console() -> NoReturn:

@@ -8,12 +8,11 @@ import sys
 from .. import parse
 from ..errors import InvalidArgument, PycontainError, Unsupported
 from ..request import RunRequest
-from .arguments import read
+from .arguments import Values, read
 from .run_options import COMMAND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -46,7 +45,7 @@ def _whole_line(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def _check_explain(values: argparse.Namespace) -> None:
+def _check_explain(values: Values) -> None:
     for name in ("time", "format"):
         if getattr(values, name) and not values.explain:
             raise InvalidArgument(f"--{name} belongs to --explain: write --explain --{name}, or leave it out")
@@ -56,7 +55,7 @@ def _check_explain(values: argparse.Namespace) -> None:
         raise InvalidArgument("--time and --timeout contradict each other: leave out one of them")
 
 
-def _streams(values: argparse.Namespace) -> frozenset[str]:
+def _streams(values: Values) -> frozenset[str]:
     """Which of the caller's streams the program gets: of "stdin", "stdout", "stderr"."""
     chosen = {each.lower() for each in values.attach or ()}
     for each in chosen:
@@ -149,7 +148,7 @@ _REPEATED: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
 _FLAGS = (("tty", "terminal"), ("init", "init"), ("read_only", "read_only"), ("privileged", "privileged"))
 
 
-def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[str, str]) -> RunRequest:
+def request_of(values: Values, words: list[str], environ: Mapping[str, str]) -> RunRequest:
     """The request of parsed options and the words after them; reads env and label files.
 
     Contradictions between values are the runtime's to find, for the Python API as well. Raises: InvalidArgument.
@@ -189,7 +188,7 @@ def request_of(values: argparse.Namespace, words: list[str], environ: Mapping[st
     )
 
 
-def _bundle(image: str, values: argparse.Namespace, args: tuple[str, ...]) -> RunRequest:
+def _bundle(image: str, values: Values, args: tuple[str, ...]) -> RunRequest:
     """Its document says everything: no option that would say it again, or otherwise."""
     from ..runtime.bundle import request_of_bundle
 
@@ -230,7 +229,7 @@ def _file(option: str, path: str, read_lines: Callable[[str], Any]) -> Any:
         raise InvalidArgument(f"--{option} {path}, {error}") from None
 
 
-def _env(values: argparse.Namespace, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _env(values: Values, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Docker's order: files first, then -e; the last of a name counts."""
     merged: dict[str, str] = {}
     for path in values.env_file or ():
@@ -240,7 +239,7 @@ def _env(values: argparse.Namespace, environ: Mapping[str, str]) -> tuple[tuple[
     return tuple(merged.items())
 
 
-def _labels(values: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+def _labels(values: Values) -> tuple[tuple[str, str], ...]:
     merged: dict[str, str] = {}
     for path in values.label_file or ():
         merged.update(_file("label-file", path, parse.label_file))
@@ -248,7 +247,7 @@ def _labels(values: argparse.Namespace) -> tuple[tuple[str, str], ...]:
     return tuple(merged.items())
 
 
-def _mounts(values: argparse.Namespace) -> tuple[Mount, ...]:
+def _mounts(values: Values) -> tuple[Mount, ...]:
     if not (values.volume or values.mount or values.tmpfs):
         return ()
     from .. import mounts

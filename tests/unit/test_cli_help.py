@@ -7,7 +7,8 @@ from importlib import import_module
 import pytest
 
 from pycontain.cli import main as cli
-from pycontain.cli.arguments import Command, parser_of
+from pycontain.cli.arguments import Command
+from pycontain.cli.help import help_of
 from pycontain.cli.run_options import COMMAND as RUN
 
 COMMANDS: list[Command] = [
@@ -23,7 +24,7 @@ COMMANDS: list[Command] = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.prog)
 def test_one_line_per_option(command: Command) -> None:
-    lines = parser_of(command).format_help().splitlines()
+    lines = help_of(command).splitlines()
     for option in command.options:
         invocation = ", ".join(option.names) + (f" {option.metavar}" if option.metavar else "")
         found = [line for line in lines if line.strip().startswith(invocation + "  ")]
