@@ -95,6 +95,21 @@ def user(base: str) -> Iterator[OrdinaryUser]:
     yield from make_user(base)
 
 
+@pytest.fixture
+def nothing_of_the_user_left(user: OrdinaryUser) -> Iterator[None]:
+    """No process, file or reservation of his is there afterwards."""
+    yield
+    left: list[str] = []
+
+    def clean() -> bool:
+        left[:] = [*user.processes(), *census.left_by(str(user.data_root), str(user.run_root))]
+        left[:] = [each for each in left if not each.endswith("/userns")]  # the directory of reservations, empty
+        left.extend(str(p) for p in (user.run_root / "userns").glob("*"))
+        return not left
+
+    assert census.poll_until(clean), left
+
+
 @pytest.fixture(scope="session")
 def warm(base: str) -> None:
     """Two runs before anything is counted: what a process opens once (the lean mount namespaces) is open then."""

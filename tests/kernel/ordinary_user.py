@@ -7,6 +7,7 @@ own Python runs a copy of the package.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from probes import status
 
 import pycontain
 
-__all__ = ["CLI", "DEADLINE_S", "OrdinaryUser", "make_user"]
+__all__ = [
+    "CLI", "DEADLINE_S", "PYTHON", "RANGE", "OrdinaryUser", "inner", "living", "make_user", "one_line", "sh",
+]  # fmt: skip
 
 PYTHON = "/usr/bin/python3"
 DEADLINE_S = 60.0
@@ -159,3 +163,41 @@ def make_user(base: str) -> Iterator[OrdinaryUser]:
     yield user
     left = user.processes()
     assert not left, left
+
+
+# --- his containers ---------------------------------------------------------------------------------------------------
+
+
+def sh(user: OrdinaryUser, script: str, *options: str, image: str = "host") -> str:
+    done = user.pycontain("run", *options, image, "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (0, ""), (done.stdout, done.stderr)
+    return done.stdout
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int = 125) -> str:
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert done.stderr.startswith("pycontain: ") and len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@contextlib.contextmanager
+def living(user: OrdinaryUser, *options: str, image: str = "host") -> Iterator[int]:
+    """A container that waits: the pid of its first process, as this host counts. Ends when the block does."""
+    argv = user.cli("run", "-i", *options, image, "sh", "-c", "echo ready; cat")
+    with user.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        try:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+            yield inner(process.pid)
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
+def inner(engine: int) -> int:
+    """The container's first process below the engine."""
+    for task in os.listdir(f"/proc/{engine}/task"):
+        for pid in Path(f"/proc/{engine}/task/{task}/children").read_text().split():
+            if len(status(pid)["NSpid"].split()) > 1:
+                return int(pid)
+    raise AssertionError("no container below the engine")

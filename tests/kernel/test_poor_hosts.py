@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from ordinary_user import CLI, PYTHON, OrdinaryUser
+from ordinary_user import CLI, PYTHON, OrdinaryUser, one_line
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
 
@@ -56,12 +56,6 @@ def where(setting: str, *words: str) -> subprocess.CompletedProcess[str]:
 def without(*capabilities: str) -> subprocess.CompletedProcess[str]:
     bounding = ",".join(f"-{c}" for c in capabilities)
     return run("setpriv", f"--bounding-set={bounding}", "--inh-caps=-all", *OURS, "run", "host", "true")
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 125, (done.returncode, done.stdout, done.stderr)
-    assert done.stderr.startswith("pycontain: ") and len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
 
 
 def works(done: subprocess.CompletedProcess[str], out: str = "") -> None:
