@@ -185,22 +185,6 @@ def _step(number: int) -> str:
     return text.decode()
 
 
-def op_names() -> list[str]:
-    """The C core's op table, by code."""
-    return [ffi.string(lib.pc_op_name(code)).decode() for code in range(lib.pc_op_count())]
-
-
-def plan_check(plan: bytes) -> int | None:
-    """None when the Plan is well-formed; otherwise the byte offset of the first thing wrong."""
-    where = ffi.new("uint32_t *")
-    ret = lib.pc_plan_check(ffi.from_buffer(plan), len(plan), where)
-    if ret == 0:
-        return None
-    if ret != -74:  # EBADMSG
-        _check(ret, "plan")
-    return int(where[0])
-
-
 class _SyncCall:
     """One start's callback, and what it raised: an exception cannot pass through C."""
 
@@ -344,10 +328,6 @@ def setns(fd: int, kind: int) -> None:
 
 def superblock_readonly(fd: int) -> None:
     _check(lib.pc_superblock_readonly(fd), "superblock")
-
-
-def can_clone_detached(fd: int) -> bool:
-    return bool(_check(lib.pc_can_clone_detached(fd), "open_tree"))
 
 
 def remove_tree(path: str) -> None:

@@ -220,7 +220,8 @@ int pc_do_mount(struct pc_child *c, const struct pc_op *op)
 	return err < 0 ? err : back;
 }
 
-/* The path names the mount's own root now: resolving it again leads there, through nothing that could have changed. */
+/* The path is resolved again. In an overlay it names the mount's own root now; in a directory of the host somebody may have
+ * renamed meanwhile, and then attributes of another of this container's own mounts change, never a mount outside. */
 int pc_do_mount_attr(struct pc_child *c, const struct pc_op *op)
 {
 	const unsigned recursive = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;

@@ -16,20 +16,8 @@
 	 CLONE_NEWTIME)
 
 #define PC_OP_FIELDS(symbol, fields) [PC_OP_##symbol] = (fields),
-#define PC_OP_TEXT(symbol, fields) [PC_OP_##symbol] = #symbol,
 static const uint16_t op_fields[] = {PC_OPS(PC_OP_FIELDS)};
-static const char *const op_names[] = {PC_OPS(PC_OP_TEXT)};
 static const uint16_t section_bit[PC_SECTIONS] = {PC_IN_P, PC_IN_C, PC_IN_F};
-
-PC_EXPORT const char *pc_op_name(uint32_t code)
-{
-	return code < PC_OP_COUNT ? op_names[code] : "unknown op";
-}
-
-PC_EXPORT uint32_t pc_op_count(void)
-{
-	return PC_OP_COUNT;
-}
 
 bool pc_op_asks(uint16_t code)
 {

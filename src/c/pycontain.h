@@ -85,8 +85,6 @@ struct pc_usage {
 
 const char *pc_version(void);
 const char *pc_step_name(uint32_t step);
-const char *pc_op_name(uint32_t code);
-uint32_t pc_op_count(void);
 
 /* Checks a Plan without executing it. On -EBADMSG `*where` is the byte offset of the first thing wrong. */
 int pc_plan_check(const uint8_t *plan, uint64_t plan_len, uint32_t *where);
@@ -133,8 +131,6 @@ int pc_open_tree(int32_t dirfd, const char *path, int32_t recursive);
 int pc_move_mount(int32_t fd, int32_t dirfd, const char *path);
 int pc_unshare(uint64_t flags);
 int pc_setns(int32_t fd, int32_t type);
-/* 1 when this kernel lets a detached mount of our own be cloned, 0 when not. */
-int pc_can_clone_detached(int32_t fd);
 
 /* Recursively removes `path`; never follows a symbolic link, never leaves the file system. 0 when it is gone. */
 int pc_remove_tree(const char *path);

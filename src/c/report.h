@@ -22,20 +22,15 @@
 	X(SIGNALS, "reset signals")                                                                                    \
 	X(LOOKUP, "find program")                                                                                      \
 	X(EXEC, "execve")                                                                                              \
-	X(GATE, "wait for start")                                                                                      \
 	X(OP, "op")                       /* the op at `arg` failed as a whole */                                      \
 	X(RESOLVE, "resolve path in root")                                                                             \
 	X(MAKE_TARGET, "create mount point")                                                                           \
 	X(NOT_CHAR_NULL, "verify /dev/null")                                                                           \
 	X(NOT_PROC, "verify /proc")                                                                                    \
 	X(OUTSIDE_ROOT, "verify working directory")                                                                    \
-	X(OPEN_CGROUP, "open cgroup")                                                                                  \
-	X(LOAD_DEVICE_PROGRAM, "load device program")                                                                  \
 	X(ASK, "ask")                     /* not a failure: the child waits for the parent to do its part of op `arg` */ \
 	X(FORKED, "forked")               /* not a failure: another process goes on, its pidfd comes with this message */ \
 	X(END, "end")                     /* not a failure: the spawner's word that the child has executed or ended */ \
-	X(ID_MAP, "write id map")                                                                                      \
-	X(NOT_NAMESPACE, "verify namespace")                                                                           \
 	X(COPY_UP, "copy up")
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,

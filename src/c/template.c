@@ -69,13 +69,6 @@ PC_EXPORT int pc_setns(int32_t fd, int32_t type)
 	return sys_setns(fd, type);
 }
 
-PC_EXPORT int pc_can_clone_detached(int32_t fd)
-{
-	scoped_fd int copy = sys_open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-
-	return copy >= 0 ? 1 : copy == -EINVAL ? 0 : copy;
-}
-
 PC_EXPORT int pc_openat2(int32_t dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
 	return sys_openat2(dirfd, path, flags, mode, resolve);

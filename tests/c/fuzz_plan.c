@@ -32,7 +32,6 @@ static void walk(const struct pc_plan *plan)
 		for (uint32_t i = 0; i < plan->head.n_ops[s]; i++) {
 			const struct pc_op *op = &plan->ops[s][i];
 			sink += strlen(pc_str(plan, op->s1)) + strlen(pc_str(plan, op->s2)) + strlen(pc_str(plan, op->s3));
-			sink += strlen(pc_op_name(op->code));
 			if (op->slot >= 0 && (uint32_t)op->slot >= PC_MAX_SLOTS)
 				abort();
 			if (op->code == PC_OP_MOUNT)

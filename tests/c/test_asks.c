@@ -1,5 +1,5 @@
 /* Ops at which the child asks its parent, and processes that take a child's place: pc_start with Plans made by hand. */
-#include "check.h"
+#include "look.h"
 #include "hand_plan.h"
 #include "sys.h"
 
@@ -350,25 +350,6 @@ static void faults_in_both_processes(void)
 
 /* --- who may look ------------------------------------------------------------------------------------------------- */
 
-/* A process of another container that shares the host's pids: root's id, no capability. */
-static int peer_can_look(int pid)
-{
-	char path[64], target[64];
-	int status = 0;
-	pid_t peer = fork();
-
-	if (peer == 0) {
-		struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-		struct __user_cap_data_struct none[2] = {{0}};
-		if (syscall(SYS_capset, &head, none) < 0)
-			_exit(2);
-		(void)snprintf(path, sizeof path, "/proc/%d/root", pid);
-		_exit(readlink(path, target, sizeof target) >= 0);
-	}
-	CHECK_EQ(waitpid(peer, &status, 0), peer);
-	return WEXITSTATUS(status);
-}
-
 static void let_peer_look(struct caller *c)
 {
 	c->answer = peer_can_look(c->pid) == 0 ? 0 : -EPERM;
@@ -458,18 +439,6 @@ static void the_maker_of_an_id_map_cannot_be_looked_at(void)
 	}
 	CHECK_EQ(status, 0);
 	CHECK_EQ(prctl(PR_GET_DUMPABLE), 1);
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-
-	while (d != NULL && readdir(d) != NULL)
-		n++;
-	if (d != NULL)
-		(void)closedir(d);
-	return n;
 }
 
 /* usage: test_asks PYCONTAIN-EXEC */

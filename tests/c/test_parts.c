@@ -64,9 +64,6 @@ static void detached_mount_options(void)
 	CHECK_EQ(mkdirat(fd, "before", 0700), 0);
 	CHECK_EQ(pc_superblock_readonly(fd), 0);
 	CHECK(mkdirat(fd, "after", 0700) < 0 && errno == EROFS);
-	int can = pc_can_clone_detached(fd);
-	CHECK(can == 0 || can == 1);
-	CHECK_EQ(pc_can_clone_detached(-1), -EBADF);
 	CHECK_EQ(pc_superblock_readonly(-1), -EBADF);
 }
 

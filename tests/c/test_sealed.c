@@ -1,7 +1,7 @@
 /* The sealed copy: nobody can change it, programs start by it, and why they did not is still said. User namespaces that
  * nobody lives in: their maps can be read through the fd, a bad map leaves nothing.
  */
-#include "check.h"
+#include "look.h"
 #include "hand_plan.h"
 #include "sys.h"
 
@@ -243,18 +243,6 @@ static void bad_maps_leave_nothing(void)
 		CHECK_EQ(pc_make_userns(good, bad[i]), -EINVAL);
 	}
 	CHECK(waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD);
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-
-	while (d != NULL && readdir(d) != NULL)
-		n++;
-	if (d != NULL)
-		(void)closedir(d);
-	return n;
 }
 
 /* usage: test_sealed PYCONTAIN-EXEC */

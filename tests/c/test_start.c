@@ -4,7 +4,7 @@
  * write to the stack and the shadow that a sanitizer believes to be this process's alone; that path is covered by the
  * kernel tests through Python, and here in builds without a sanitizer.
  */
-#include "check.h"
+#include "look.h"
 #include "hand_plan.h"
 #include "sys.h"
 
@@ -385,25 +385,6 @@ static void deadline(void)
 	CHECK(now_ns() - begun < 10000000000u);
 }
 
-/* A peer with the same ids and no capability, as a container that shares the host's pids would be, is kept out. */
-static int peer_can_look(int pid)
-{
-	char path[64], target[64];
-	int status = 0;
-	pid_t peer = fork();
-
-	if (peer == 0) {
-		struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-		struct __user_cap_data_struct none[2] = {{0}};
-		if (syscall(SYS_capset, &head, none) < 0)
-			_exit(2);
-		(void)snprintf(path, sizeof path, "/proc/%d/root", pid);
-		_exit(readlink(path, target, sizeof target) >= 0);
-	}
-	CHECK_EQ(waitpid(peer, &status, 0), peer);
-	return WEXITSTATUS(status);
-}
-
 static void a_child_without_capabilities_cannot_be_looked_at(void)
 {
 	hand_begin(&plan, "/bin/sleep");
@@ -436,18 +417,6 @@ static void engine_stays_dumpable(void)
 	CHECK_EQ(prctl(PR_GET_DUMPABLE), 1);
 	ends_with(CLD_EXITED, 0);
 #endif
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-
-	while (d != NULL && readdir(d) != NULL)
-		n++;
-	if (d != NULL)
-		(void)closedir(d);
-	return n;
 }
 
 int main(int argc, char **argv)
