@@ -16,15 +16,6 @@ int pc_do_make_dir(struct pc_child *c, const struct pc_op *op)
 	return fd < 0 ? fd : 0;
 }
 
-/* Whoever may rename in the root can exchange /dev for a volume, each a mount of the container's, while nodes are made. */
-static int on_own_mount(struct pc_child *c, int dir)
-{
-	uint64_t found = 0;
-	int err = pc_mount_id(dir, &found);
-
-	return at_step(c, PC_STEP_RESOLVE, err < 0 ? err : found == c->dev_mount ? 0 : -EXDEV);
-}
-
 /* Splits `path` at its last slash: the parent's fd, and the name. */
 static int open_parent(struct pc_child *c, const struct pc_op *op, const char **name)
 {
@@ -41,7 +32,7 @@ static int open_parent(struct pc_child *c, const struct pc_op *op, const char **
 	dir[cut] = '\0';
 	*name = path + cut;
 	int parent = pc_resolve(c, cut ? dir : "/", op->flags & PC_F_NOSYMLINK, PC_TARGET_DIR);
-	int err = parent >= 0 && (op->flags & PC_F_DEVICES) ? on_own_mount(c, parent) : 0;
+	int err = parent >= 0 && (op->flags & PC_F_DEVICES) ? at_step(c, PC_STEP_RESOLVE, pc_on_dev(c, parent)) : 0;
 	if (err < 0) {
 		fd_close(&parent);
 		return err;

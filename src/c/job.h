@@ -87,7 +87,7 @@ int pc_copy_tree(int from, int to);
 /* paths inside the root (mount.c): an O_PATH fd, or -errno */
 enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
-int pc_mount_id(int fd, uint64_t *id); /* which mount the file is on */
+int pc_on_dev(const struct pc_child *c, int dir); /* 0 on the mount that has been made for device nodes; -EXDEV */
 
 /* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c, userns.c) */
 /* *made: whether anything has been done that the finish section must undo */

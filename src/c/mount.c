@@ -28,6 +28,32 @@ static int open_in_root(struct pc_child *c, const char *path, bool nosymlink)
 	return fd;
 }
 
+static int mount_id(int fd, uint64_t *id)
+{
+	struct statx st;
+	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st);
+
+	if (err == 0 && !(st.stx_mask & STATX_MNT_ID))
+		err = -ENOSYS;
+	if (err == 0)
+		*id = st.stx_mnt_id;
+	return err;
+}
+
+/* Whoever may rename in the root can exchange /dev for a volume, each a mount of the container's, while things are made. */
+int pc_on_dev(const struct pc_child *c, int dir)
+{
+	uint64_t found = 0;
+	int err = mount_id(dir, &found);
+
+	return err < 0 ? err : found == c->dev_mount ? 0 : -EXDEV;
+}
+
+static bool in_dev(const char *path)
+{
+	return path[0] == '/' && path[1] == 'd' && path[2] == 'e' && path[3] == 'v' && path[4] == '/';
+}
+
 /* Makes the missing part of `path` below the root, one component after the other, each by its parent's fd. */
 static int make_target(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make)
 {
@@ -49,8 +75,11 @@ static int make_target(struct pc_child *c, const char *path, bool nosymlink, enu
 		bool last = path[i] == '\0' || path[i + 1] == '\0';
 		int fd = open_in_root(c, part, nosymlink);
 		if (fd == -ENOENT) {
-			int err = last && make == PC_TARGET_FILE ? sys_mknodat(parent, part + start, S_IFREG | 0644, 0)
-								  : sys_mkdirat(parent, part + start, 0755);
+			int err = c->dev_mount && start == 5 && in_dev(path) ? pc_on_dev(c, parent) : 0;
+			if (err < 0)
+				return err;
+			err = last && make == PC_TARGET_FILE ? sys_mknodat(parent, part + start, S_IFREG | 0644, 0)
+							      : sys_mkdirat(parent, part + start, 0755);
 			/* EEXIST: a dangling symbolic link; it is not ours to follow or to replace */
 			if (err < 0)
 				return err;
@@ -171,21 +200,9 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 		return mount;
 	if ((files && (err = pc_copy_tree(dir, mount)) < 0) || (owner && (err = like(mount, dir)) < 0))
 		return err;
-	if (id && (err = pc_mount_id(mount, id)) < 0)
+	if (id && (err = mount_id(mount, id)) < 0)
 		return err;
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
-int pc_mount_id(int fd, uint64_t *id)
-{
-	struct statx st;
-	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st);
-
-	if (err == 0 && !(st.stx_mask & STATX_MNT_ID))
-		err = -ENOSYS;
-	if (err == 0)
-		*id = st.stx_mnt_id;
-	return err;
 }
 
 static bool is_there(struct pc_child *c, const struct pc_op *op)

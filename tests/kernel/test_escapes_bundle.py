@@ -450,13 +450,10 @@ def test_the_odd_things_are_not_what_refuses(root: Path, tmp_path: Path) -> None
 
 @pytest.mark.race
 def test_dev_exchanged_for_a_volume_gets_no_nodes_there(root: Path, tmp_path: Path) -> None:
-    """Both are mounts of the container; who may rename in its root makes /dev the volume while the nodes are made. The
-    mount point of /dev/pts may come to be there, an empty directory as for any volume below a volume."""
+    """Both are mounts of the container; who may rename in its root makes /dev the volume while the nodes are made."""
     volume = tmp_path / "volume"
     volume.mkdir()
     (root / "v").mkdir()
-    with decoys(tmp_path / "decoy"):
+    with decoys(tmp_path / "decoy", volume):
         said = race(root, "dev", "v", "true", {"mounts": [PROC, bind(volume, "/v"), DEV, PTS]}, starts=100)
-        assert [p.name for p in volume.rglob("*")] in ([], ["pts"]), said
-        assert not (volume / "pts").exists() or not os.listdir(volume / "pts")
     assert [text for text in said if "renames directories in the root" in text], said  # it did happen
