@@ -1,7 +1,7 @@
-"""Filter -> classic BPF: a balanced binary tree over ranges of system call numbers.
+"""Filter -> classic BPF: a balanced binary tree over ranges of system call numbers; bits for a second architecture's.
 
-The kernel runs a new filter once for every native system call number when it is loaded (to find those that are always
-allowed), so the depth of the program, more than its length, is what loading costs. Assumptions:
+Loading costs two things about alike: the kernel runs a new filter once for every system call number that it can decide
+by number alone (so the depth of the tree), and makes machine code of it (so its length). Assumptions:
 
 - The architecture is checked first; one that cannot be ours is killed (a 32-bit call past a 64-bit filter).
 - x32 calls (bit 30 set) get ENOSYS whatever the profile says, which is what a kernel without x32 answers.
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     Clause = tuple[tuple[Arg, ...], int]  # conditions, all of which must hold; what the filter then returns
     Leaf = tuple[Clause, ...]  # tried in order; the last has no conditions
     Segment = tuple[int, Leaf]  # first number it is for; it ends where the next begins
+    # first number; one bit for each of 32 (0 or -1: all the same, up to the next word); single numbers that differ
+    # None: everything from there on is as the one segment says
+    Word = tuple[int, int | None, tuple[Segment, ...]]
 
 __all__ = ["MAX_INSTRUCTIONS", "compile_filter", "unknown_names"]
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
 _LD, _AND, _JA, _RET = 0x20, 0x54, 0x05, 0x06  # BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_JMP|JA, BPF_RET|K
-_JEQ, _JGT, _JGE = 0x15, 0x25, 0x35
+_JEQ, _JGT, _JGE, _JSET = 0x15, 0x25, 0x35, 0x45
+_LD_IMM, _TAX, _RSH_X = 0x00, 0x07, 0x7C  # BPF_LD|IMM, BPF_MISC|TAX, BPF_ALU|RSH|X: for bit tests
 
 _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 
@@ -69,10 +73,16 @@ def compile_filter(filter: Filter, arch: str | None = None) -> bytes:
     program = _Assembler()
     entries = []
     for a in reversed(arches):
-        entry = program.tree(_segments(filter, a), a in FAMILY)
-        # Only the native calls are worth finding out for when the filter is loaded. At an argument the kernel gives up,
-        # and asks the filter at every call of a 32-bit program instead: a fifth of the loading for each start.
-        entries.append((TOKENS[a], entry if a == arches[0] else program.emit(_LD, _ARGS)))
+        segments = _segments(filter, a)
+        if a == arches[0]:
+            entry = program.tree(segments, a in FAMILY)
+        else:
+            # Only the native calls are worth finding out for when the filter is loaded. At an argument the kernel gives up,
+            # and asks the filter at every call of a 32-bit program instead. Bit tests are half as long as the tree: the
+            # code that is made of it is the other part of what loading costs.
+            program.bits(segments, a in FAMILY)
+            entry = program.emit(_LD, _ARGS)
+        entries.append((TOKENS[a], entry))
     target = program.ret(_KILL_PROCESS)
     for token, entry in entries:
         target = program.jump(_JEQ, token, entry, target)
@@ -192,6 +202,7 @@ class _Assembler:
         self._code: list[tuple[int, int, int, int]] = []
         self._rets: dict[int, int] = {}
         self._wide = True  # compare whole 64-bit arguments
+        self._bit = -1  # where the bit of A that X says is tested
 
     def emit(self, code: int, k: int, jt: int = 0, jf: int = 0) -> int:
         self._code.append((code, jt, jf, k))
@@ -226,6 +237,39 @@ class _Assembler:
         self._wide = wide
         self._load_before(self._subtree(segments))
         return self.emit(_LD, _NR)
+
+    def bits(self, segments: list[Segment], wide: bool) -> int:
+        """As :meth:`tree`, by one bit for each number where two answers are enough for nearly all."""
+        self._wide = wide
+        table = _bit_table(segments)
+        if table is None:
+            return self.tree(segments, wide)
+        yes, no, words = table
+        self.jump(_JSET, 1, self.ret(yes), self.ret(no))
+        self._bit = self.emit(_RSH_X, 0)
+        self._load_before(self._words(words, yes, no))
+        for code, k in ((_LD, _NR), (_TAX, 0), (_AND, 31)):
+            self.emit(code, k)
+        return self.emit(_LD, _NR)
+
+    def _words(self, words: list[Word], yes: int, no: int) -> int:
+        """The word by a tree; single numbers in it; its bit."""
+        if len(words) > 1:
+            middle = len(words) // 2
+            right = self._words(words[middle:], yes, no)
+            left = self._words(words[:middle], yes, no)
+            return self.jump(_JGE, words[middle][0], right, left)
+        _, bits, others = words[0]
+        if bits is None:  # one answer for all that is left
+            return self._decide(others[0][1])
+        if bits in (0, -1):
+            at = self.ret(yes if bits else no)
+        else:
+            self._load_before(self._bit)
+            at = self.emit(_LD_IMM, bits)
+        for number, leaf in others:
+            at = self.jump(_JEQ, number, self._decide(leaf), at)
+        return at
 
     def _subtree(self, segments: list[Segment]) -> int:
         if len(segments) == 1:
@@ -295,6 +339,41 @@ class _Assembler:
                 f"{MAX_INSTRUCTIONS}: use fewer rules with conditions on arguments"
             )
         return b"".join(struct.pack("=HBBI", *instruction) for instruction in reversed(self._code))
+
+
+def _bit_table(segments: list[Segment]) -> tuple[int, int, list[Word]] | None:
+    """(answer for a set bit, for a clear one, words), or None where a tree is better."""
+    top = segments[-1][0]
+    ranges = [(first, segments[i + 1][0], leaf) for i, (first, leaf) in enumerate(segments[:-1])]
+    count: dict[int, int] = {}
+    for first, end, leaf in ranges:
+        if len(leaf) == 1:
+            count[leaf[0][1]] = count.get(leaf[0][1], 0) + end - first
+    if len(count) < 2 or top > 1024:
+        return None
+    yes, no = sorted(count, key=lambda verdict: -count[verdict])[:2]
+    ones, either = 0, -1 << top
+    others: list[Segment] = []
+    for first, end, leaf in ranges:
+        if len(leaf) == 1 and leaf[0][1] in (yes, no):
+            ones |= (1 << end) - (1 << first) if leaf[0][1] == yes else 0
+        elif end == first + 1:
+            others.append((first, leaf))
+            either |= 1 << first
+        else:
+            return None
+    words: list[Word] = []
+    for first in range(0, top, 32):
+        bits = ones >> first & 0xFFFFFFFF
+        if bits | either >> first & 0xFFFFFFFF == 0xFFFFFFFF:
+            bits = -1
+        here = tuple(each for each in others if first <= each[0] < first + 32)
+        if here or not words or bits not in (0, -1) or words[-1][1:] != (bits, ()):
+            words.append((first, bits, here))
+    # two instructions for each word and one for the tree over them, against one for each segment
+    if len(others) + 3 * len(words) >= len(segments):
+        return None
+    return yes, no, [*words, (top, None, (segments[-1],))]
 
 
 def _is_plain(segments: list[Segment]) -> bool:

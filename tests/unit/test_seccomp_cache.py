@@ -206,6 +206,7 @@ def test_format_follows_the_compiler() -> None:
         1: "7c24d4cce7beefe2",
         2: "7c24d4cce7beefe2",
         3: "c7a34490f154e1cd",
+        4: "4733c49d99332af9",  # bit tests for 32-bit calls
     }  # 2: several conditions on one argument
     digest = hashlib.sha256(default(None)).hexdigest()[:16]
     assert recorded.get(cache.FORMAT) == digest, "output changed: record it (raise FORMAT unless default.json did it)"
