@@ -1,7 +1,7 @@
 """``pycontain import FILE NAME``: a tar of a root filesystem becomes a named image of one layer.
 
 The data root itself is the OCI image layout (``oci-layout``, ``index.json``, ``blobs/sha256/``) that other tools read
-in place. ``images/NAME`` is what *we* read: one small file per name, replaced by rename, so there is no global lock and
+in place. ``names/NAME`` is what *we* read: one small file per name, replaced by rename, so there is no global lock and
 no long document on the way to starting a container. A crash leaves unreferenced blobs or a workspace, not half a name.
 """
 
@@ -78,7 +78,7 @@ def _opened(source: str | BinaryIO) -> Any:
 
 
 def _make_layout(data_root: str) -> None:
-    for each in ("blobs/sha256", "images"):
+    for each in ("blobs/sha256", "names"):
         make_data_dir(f"{data_root}/{each}")
     if not os.path.exists(f"{data_root}/oci-layout"):
         replace_file(f"{data_root}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')

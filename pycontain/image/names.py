@@ -1,4 +1,4 @@
-"""Image names as Docker writes them: ``[registry[:port]/]path[:tag]``. Pure parsing, and where a name's record lives.
+"""Image names as Docker writes them: ``[registry[:port]/]path[:tag][@digest]``. Pure parsing, and where a name's record lives.
 
 The grammar is distribution's ``reference.NormalizedNamed``; written by hand because importing ``re`` costs more than
 the rest of resolving an image.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidArgument
 
-__all__ = ["RESERVED", "ImageName", "name_record_path", "parse_image_name", "stored_names"]
+__all__ = ["RESERVED", "ImageName", "name_record_path", "parse_image_name", "parse_reference", "stored_names"]
 
 RESERVED = ("host", "oci")
 """Repository names that ``resolve`` reads as something else; ``import`` refuses them."""
@@ -21,17 +21,62 @@ _MAX_RECORD_NAME = 250  # a directory entry holds 255 bytes
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _ALNUM = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _TAG = _ALNUM | frozenset("_.-")
+_DEFAULT_DOMAIN = "docker.io"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageName:
-    """A parsed name, in its short ("familiar") form: ``docker.io/library/debian`` is ``debian``."""
+    """A parsed name, in its short ("familiar") form: ``docker.io/library/debian`` is ``debian``.
+
+    A name is by ``tag``, or by ``digest`` ("sha256:..."); the other one is "".
+    """
 
     repository: str
     tag: str
+    digest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.repository}:{self.tag}"
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+    @property
+    def domain(self) -> str:
+        """The registry's ``host[:port]``."""
+        first, slash, _ = self.repository.partition("/")
+        return first if slash and _is_domain_like(first) else _DEFAULT_DOMAIN
+
+    @property
+    def path(self) -> str:
+        """The repository inside its registry: ``library/debian``."""
+        first, slash, rest = self.repository.partition("/")
+        if slash and _is_domain_like(first):
+            return rest
+        return self.repository if slash else f"library/{self.repository}"
+
+    @property
+    def reference(self) -> str:
+        """What a registry is asked for: the tag or the digest."""
+        return self.digest or self.tag
+
+    @property
+    def canonical(self) -> str:
+        """The name in full: ``docker.io/library/debian:12``."""
+        return f"{self.domain}/{self.path}" + (f"@{self.digest}" if self.digest else f":{self.tag}")
+
+
+def parse_reference(text: str) -> ImageName:
+    """Parse ``repository[:tag]`` or ``repository[:tag]@digest``, where the digest counts and the tag does not, as in Docker.
+
+    Raises: InvalidArgument, Unsupported: a digest of another algorithm.
+    """
+    head, at, digest = text.rpartition("@")
+    if not at:
+        return parse_image_name(text)
+    from .digest import parse_digest
+
+    name = ImageName(repository=parse_image_name(head).repository, tag="", digest=str(parse_digest(digest)))
+    if len(_record_name(str(name))) > _MAX_RECORD_NAME:
+        raise _bad(text, f"repository and digest together are longer than {_MAX_RECORD_NAME} bytes")
+    return name
 
 
 def parse_image_name(text: str) -> ImageName:
@@ -41,7 +86,7 @@ def parse_image_name(text: str) -> ImageName:
     Spec: distribution-spec, "Pulling manifests" (``<name>`` and ``<tag>``); Docker's registry part before it.
     """
     if "@" in text:
-        raise _bad(text, "a digest cannot be part of the name of an imported image; use oci:DIR@sha256:...")
+        raise _bad(text, "a digest cannot be part of a name that is given to an image; use NAME[:TAG]")
     head, colon, tag = text.rpartition(":")
     if not colon or "/" in tag:  # no tag: the colon, if any, is a registry's port
         head, tag = text, "latest"
@@ -66,14 +111,14 @@ def parse_image_name(text: str) -> ImageName:
 
 
 def name_record_path(data_root: str, name: ImageName) -> str:
-    """The file that says which image has this name: ``<data-root>/images/<name with / as %2F>``."""
-    return f"{data_root}/images/{_record_name(str(name))}"
+    """The file that says which image has this name: ``<data-root>/names/<name with / as %2F>``."""
+    return f"{data_root}/names/{_record_name(str(name))}"
 
 
 def stored_names(data_root: str) -> list[str]:
-    """Every name in ``<data-root>/images``, sorted; none when the directory is absent or unreadable."""
+    """Every name in ``<data-root>/names``, sorted; none when the directory is absent or unreadable."""
     try:
-        entries = os.listdir(f"{data_root}/images")
+        entries = os.listdir(f"{data_root}/names")
     except OSError:
         return []
     return sorted(entry.replace("%2F", "/") for entry in entries if not entry.startswith("."))
@@ -84,10 +129,10 @@ def _record_name(name: str) -> str:
 
 
 def _familiar(domain: str, path: str) -> str:
-    if domain in ("", "docker.io", "index.docker.io"):
+    if domain in ("", _DEFAULT_DOMAIN, "index.docker.io"):
         head, slash, tail = path.partition("/")
         if slash and _is_domain_like(head):  # without its registry it would read as another one's
-            return f"docker.io/{path}"
+            return f"{_DEFAULT_DOMAIN}/{path}"
         return tail if head == "library" and tail and "/" not in tail else path
     return f"{domain}/{path}"
 

@@ -90,7 +90,7 @@ def _named(image: str, data_root: str) -> RootFS:
         image_id = str(json.loads(record)["imageId"])
     except (ValueError, KeyError, TypeError):
         raise InvalidArgument(
-            f"cannot use image {image}: its record in {data_root}/images is damaged: import it again"
+            f"cannot use image {image}: its record in {data_root}/names is damaged: import it again"
         ) from None
     return _image_id(image, image_id.removeprefix("sha256:"), data_root)
 
@@ -138,7 +138,7 @@ def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> Ima
         near = [f"./{image}"]
     others = [each for each in short if each.partition(":")[0] == name.repository]
     return ImageNotFound(
-        f"cannot find image {image}: no such image: {name} is not in {data_root}/images: {error.strerror} "
+        f"cannot find image {image}: no such image: {name} is not in {data_root}/names: {error.strerror} "
         f"({errno_name(error.errno or 0)}): `pycontain import FILE {image}` makes it, or use a directory (./dir), "
         f"oci:DIR[:REF] or host." + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.errors import InvalidArgument
-from pycontain.image.names import name_record_path, parse_image_name, stored_names
+from pycontain.image.names import name_record_path, parse_image_name, parse_reference, stored_names
 
 # distribution/reference, written as its documentation has it
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -90,18 +90,47 @@ def test_a_path_that_looks_like_a_registry_keeps_its_own(text: str) -> None:
 
 
 @given(TEXTS)
-def test_record_is_one_file_in_images(text: str) -> None:
+def test_record_is_one_file_in_names(text: str) -> None:
     try:
         path = name_record_path("/data", parse_image_name(text))
     except InvalidArgument:
         return
     directory, _, file = path.rpartition("/")
-    assert directory == "/data/images" and len(file) <= 250 and not file.startswith(".")
+    assert directory == "/data/names" and len(file) <= 250 and not file.startswith(".")
 
 
 def test_stored_names_are_read_back(tmp_path: Path) -> None:
     assert stored_names(str(tmp_path)) == []
-    (tmp_path / "images").mkdir()
+    (tmp_path / "names").mkdir()
     for name in ("b:1", "quay.io/a/c"):
         Path(name_record_path(str(tmp_path), parse_image_name(name))).touch()
     assert stored_names(str(tmp_path)) == ["b:1", "quay.io/a/c:latest"]
+
+
+DIGEST = "sha256:" + "5" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "short", "canonical"),
+    [
+        ("debian", "debian:latest", "docker.io/library/debian:latest"),
+        ("me/app:1", "me/app:1", "docker.io/me/app:1"),
+        ("localhost:5000/a/b:1", "localhost:5000/a/b:1", "localhost:5000/a/b:1"),
+        (f"debian@{DIGEST}", f"debian@{DIGEST}", f"docker.io/library/debian@{DIGEST}"),
+        (f"quay.io/x/y:9@{DIGEST}", f"quay.io/x/y@{DIGEST}", f"quay.io/x/y@{DIGEST}"),
+        ("docker.io/docker.io/a", "docker.io/docker.io/a:latest", "docker.io/docker.io/a:latest"),
+    ],
+)
+def test_reference(text: str, short: str, canonical: str) -> None:
+    name = parse_reference(text)
+    assert (str(name), name.canonical) == (short, canonical)
+    assert parse_reference(name.canonical) == name
+    assert name.reference in (DIGEST, canonical.rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    "text", ["@" + DIGEST, f"a@{DIGEST}@{DIGEST}", "a@sha256:12", "a@sha256:" + "A" * 64, "a:b:c@" + DIGEST]
+)
+def test_reference_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_reference(text)

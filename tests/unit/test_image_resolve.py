@@ -45,9 +45,9 @@ def test_errors(image: str, kind: type[Exception], phrase: str) -> None:
 
 
 def test_near_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/debian:latest").touch()
-    (tmp_path / "images/app:v2").touch()
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names/debian:latest").touch()
+    (tmp_path / "names/app:v2").touch()
     (tmp_path / "rootdir").mkdir()
     monkeypatch.chdir(tmp_path)
     for asked, meant in (("debain", "debian"), ("app", "app:v2"), ("rootdir", "./rootdir")):
