@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..record import record
 from .digest import Digest, parse_digest
 from .rootfs import ImageConfig
 
@@ -20,12 +20,18 @@ __all__ = [
     "INDEX_TYPES",
     "LAYER_TYPES",
     "MANIFEST_TYPES",
+    "OCI_CONFIG",
+    "OCI_INDEX",
+    "OCI_LAYER",
+    "OCI_MANIFEST",
     "REF_NAME",
     "Descriptor",
     "ImageDocument",
     "Manifest",
     "Platform",
     "config_to_json",
+    "descriptor_of",
+    "descriptor_to_json",
     "parse_config",
     "parse_index",
     "parse_json",
@@ -51,14 +57,14 @@ LAYER_TYPES = frozenset(
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Platform:
     architecture: str
     os: str
     variant: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Descriptor:
     """``size`` in bytes."""
 
@@ -69,13 +75,13 @@ class Descriptor:
     platform: Platform | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ImageDocument:
     """The image configuration; ``diff_ids`` are the digests of the uncompressed layers, lowest first."""
 
@@ -107,7 +113,7 @@ def parse_index(data: bytes, media_type: str, what: str) -> tuple[Descriptor, ..
     """Raises: InvalidArgument. Spec: image-spec image-index.md."""
     document = parse_json(data, what)
     _check_type(document, media_type, ("layers", "config", "fsLayers"), what)
-    return tuple(_descriptor(each, what) for each in _list(document, "manifests", what, required=True))
+    return tuple(descriptor_of(each, what) for each in _list(document, "manifests", what, required=True))
 
 
 def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest:
@@ -115,8 +121,8 @@ def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest:
     document = parse_json(data, what)
     _check_type(document, media_type, ("manifests", "fsLayers"), what)
     manifest = Manifest(
-        config=_descriptor(_get(document, "config", dict, what), what),
-        layers=tuple(_descriptor(each, what) for each in _list(document, "layers", what, required=True)),
+        config=descriptor_of(_get(document, "config", dict, what), what),
+        layers=tuple(descriptor_of(each, what) for each in _list(document, "layers", what, required=True)),
     )
     if manifest.config.media_type not in CONFIG_TYPES:
         raise InvalidArgument(
@@ -185,7 +191,8 @@ def _check_type(document: dict[str, Any], expected: str, foreign: tuple[str, ...
             raise InvalidArgument(f"cannot use {what}: ambiguous: a {expected.split('.')[-2]} document with {key!r}")
 
 
-def _descriptor(value: object, what: str) -> Descriptor:
+def descriptor_of(value: object, what: str) -> Descriptor:
+    """Raises: InvalidArgument. Spec: image-spec descriptor.md, "Properties"."""
     if not isinstance(value, dict):
         raise InvalidArgument(f"cannot read {what}: a descriptor is not an object")
     size = value.get("size")
@@ -201,6 +208,10 @@ def _descriptor(value: object, what: str) -> Descriptor:
         ref_name=ref_name if isinstance(ref_name, str) else "",
         platform=_platform(platform, what) if isinstance(platform, dict) else None,
     )
+
+
+def descriptor_to_json(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
 
 
 def _platform(value: dict[str, Any], what: str) -> Platform:

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from .documents import Descriptor
     from .unpack import LayerLimits, LayerStats
 
-__all__ = ["HashingReader", "ensure_layer", "layer_path", "publish_layer", "stack_layers", "unpack_stream"]
+__all__ = [
+    "HashingReader",
+    "ensure_layer",
+    "layer_path",
+    "layer_size",
+    "publish_layer",
+    "size_path",
+    "stack_layers",
+    "unpack_stream",
+]
 
 _LAYER_MODE = 0o755  # of the root directory, when the layer does not say
 
@@ -63,6 +72,26 @@ def layer_path(data_root: str, diff_id: Digest) -> str:
     return f"{data_root}/layers/{diff_id.encoded}"
 
 
+def size_path(data_root: str, diff_id: Digest) -> str:
+    """The file that tells the size of an unpacked layer."""
+    return f"{data_root}/sizes/{diff_id.encoded}"
+
+
+def layer_size(data_root: str, diff_id: Digest) -> int:
+    """The bytes of an unpacked layer's files."""
+    path = layer_path(data_root, diff_id)
+    try:
+        with open(size_path(data_root, diff_id), encoding="ascii") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError):
+        return sum(
+            os.lstat(f"{above}/{name}").st_size
+            for above, _, files in os.walk(path)
+            for name in files
+            if not os.path.islink(f"{above}/{name}")
+        )
+
+
 def ensure_layer(
     data_root: str,
     diff_id: Digest,
@@ -83,7 +112,7 @@ def ensure_layer(
             return target
         with workspace(data_root) as (work, work_fd), open_blob(descriptor) as blob:
             raw = HashingReader(blob, descriptor.digest.algorithm)
-            found, _ = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
+            found, stats = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
             if raw.size != descriptor.size or raw.digest != descriptor.digest:
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: the blob is {raw.digest} ({raw.size} bytes, "
@@ -93,7 +122,7 @@ def ensure_layer(
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: unpacked it is {found}, the configuration says {diff_id}"
                 )
-            publish_layer(data_root, f"{work}/layer", diff_id)
+            publish_layer(data_root, f"{work}/layer", diff_id, stats.file_bytes)
     return target
 
 
@@ -150,13 +179,19 @@ class _Rejoined(io.RawIOBase):
         return len(data)
 
 
-def publish_layer(data_root: str, source: str, diff_id: Digest) -> None:
-    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer."""
+def publish_layer(data_root: str, source: str, diff_id: Digest, size: int) -> None:
+    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer.
+
+    ``size``: the bytes of its files, which :func:`layer_size` tells from then on.
+    """
     from .. import _native
 
     make_data_dir(f"{data_root}/layers")
     fd = os.open(f"{data_root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        make_data_dir(f"{data_root}/sizes")
+        with open(size_path(data_root, diff_id), "w", encoding="ascii") as file:
+            file.write(str(size))
         _native.syncfs(fd)  # all of the layer's data before its name: a name after a power cut is a promise
         os.rename(source, layer_path(data_root, diff_id))
         os.fsync(fd)

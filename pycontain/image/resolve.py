@@ -77,21 +77,19 @@ def _layout(image: str, data_root: str) -> RootFS:
 
 
 def _named(image: str, data_root: str) -> RootFS:
-    from .names import name_record_path, parse_image_name
+    from .names import parse_reference
+    from .records import find_id, named_id
 
-    name = parse_image_name(image)
-    try:
-        record = _read(name_record_path(data_root, name))
-    except OSError as error:
-        raise _unknown(image, name, data_root, error) from None
-    import json
-
-    try:
-        image_id = str(json.loads(record)["imageId"])
-    except (ValueError, KeyError, TypeError):
-        raise InvalidArgument(
-            f"cannot use image {image}: its record in {data_root}/names is damaged: import it again"
-        ) from None
+    digits = ""
+    if _HEX.issuperset(image):  # the beginning of an id, unless an image has that name
+        try:
+            digits = find_id(data_root, image)
+        except ImageNotFound:
+            pass
+    name = parse_reference(image)
+    image_id = digits or named_id(data_root, name)
+    if not image_id:
+        raise _unknown(image, name, data_root)
     return _image_id(image, image_id.removeprefix("sha256:"), data_root)
 
 
@@ -105,7 +103,7 @@ def _image_id(image: str, digits: str, data_root: str) -> RootFS:
     except OSError as error:
         raise ImageNotFound(
             f"cannot find image {image}: no such image in {data_root}: {error.strerror} "
-            f"({errno_name(error.errno or 0)}): `pycontain import FILE NAME` makes one"
+            f"({errno_name(error.errno or 0)}): `pycontain pull`, `load` and `import` bring one"
         ) from None
     document = parse_config(data, f"image {image}")
     paths = [layer_path(data_root, each) for each in document.diff_ids]
@@ -125,7 +123,7 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> ImageNotFound:
+def _unknown(image: str, name: ImageName, data_root: str) -> ImageNotFound:
     import difflib
 
     from .names import stored_names
@@ -138,7 +136,7 @@ def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> Ima
         near = [f"./{image}"]
     others = [each for each in short if each.partition(":")[0] == name.repository]
     return ImageNotFound(
-        f"cannot find image {image}: no such image: {name} is not in {data_root}/names: {error.strerror} "
-        f"({errno_name(error.errno or 0)}): `pycontain import FILE {image}` makes it, or use a directory (./dir), "
-        f"oci:DIR[:REF] or host." + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
+        f"cannot find image {image}: no such image: {name} is not in {data_root}: `pycontain pull {image}` fetches it, "
+        f"`pycontain load` and `pycontain import` make one; or use a directory (./dir), oci:DIR[:REF] or host."
+        + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
     )

@@ -11,6 +11,7 @@ from operator import attrgetter
 from .. import _native, parse
 from ..errors import Conflict
 from ..host import probe
+from ..image.usage import hold_image
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..plan_mounts import layers_given
@@ -194,9 +195,11 @@ def _ready(
     parse.check(request)
     found = look(request, data_root=roots.data_root)
     session = session_for(roots, facts)
-    maps = session.ids.mappings(request)
+    image_fd = hold_image(roots.data_root, found.rootfs.image_id) if found.rootfs.image_id else -1
+    maps = _NO_MAPS
     container_id = os.urandom(32).hex()
     try:
+        maps = session.ids.mappings(request)
         shape = _shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
         template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
@@ -206,6 +209,8 @@ def _ready(
             session.reserve_name(request.name, container_id)
     except BaseException:
         session.ids.release(request, maps)
+        if image_fd >= 0:
+            os.close(image_fd)
         raise
     hostname = request.hostname or ("" if request.uts == "host" else container_id[:12])
     args = program_args(request, found)
@@ -214,6 +219,7 @@ def _ready(
         (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
+    running.image_fd = image_fd
     return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
 
 
@@ -259,6 +265,7 @@ class Running:
         self._fault = fault
         self._maps = maps
         self.after: Callable[[], None] | None = None  # once, when it is gone
+        self.image_fd = -1  # keeps its image from being removed (image/usage.py)
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
         self.paused = False
@@ -290,6 +297,9 @@ class Running:
             self._session.release_name(self.request.name)
         maps, self._maps = self._maps, _NO_MAPS
         self._session.ids.release(self.request, maps)
+        image_fd, self.image_fd = self.image_fd, -1
+        if image_fd >= 0:
+            os.close(image_fd)
         after, self.after = self.after, None
         if after is not None:
             after()

@@ -21,6 +21,7 @@ LAYERS = (
     ("plan_bytes", "plan_namespaces", "plan_mounts", "plan_process", "plan", "image", "spec"),
     ("disassemble",),
     ("runtime",),
+    ("engine",),
     (
         "options",
         "explain",
