@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import aio as aio
     from .container import Container as Container
     from .container import run as run
+    from .engine.image import Image as Image
+    from .engine.image import images as images
     from .errors import (
         Conflict as Conflict,
     )
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Container": "container",
     "run": "container",
+    "Image": "engine.image",
+    "images": "engine.image",
     "bind": "options",
     "tmpfs": "options",
     "Mount": "request",

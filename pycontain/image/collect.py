@@ -46,8 +46,8 @@ class Removed:
     what: str
 
 
-def remove_image(data_root: str, text: str, *, force: bool = False) -> list[Removed]:
-    """``docker rmi``: takes the name away; with the last one the image goes, and what only it had.
+def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
+    """``docker rmi``: takes the name away; with the last one the image goes, and what only it had. ``prune`` False: it stays.
 
     By id all names go, when they are of one repository or with ``force``.
     Raises: ImageNotFound, InvalidArgument; Conflict: a container uses it, or it has names in several repositories.
@@ -64,7 +64,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False) -> list[Remo
         going = _names_that_go(given, names) if given else names
         done = [Removed(action="Untagged", what=each) for each in going]
         removed: list[Removed] = []
-        if len(going) == len(names):
+        if len(going) == len(names) and (prune or not given):
             try:
                 removed = _remove(data_root, work, read_record(data_root, image_id), going)
             except Conflict:
@@ -156,7 +156,8 @@ def _remove(data_root: str, work: str, found: ImageRecord, names: Iterable[str])
     try:
         others = [each for each in list_records(data_root) if each.id != found.id]
         blobs = {each.digest for other in others for each in other.blobs}
-        layers = {each.diff_id for other in others for each in other.layers} | _held_layers(data_root, blobs)
+        layers = {each.diff_id for other in others for each in other.layers}
+        layers |= _held_layers(data_root, blobs | {found.config.digest})  # that one is held by our own claim
         for name in names:
             drop_name(data_root, name)
         # the record goes first: from here on nobody finds the image, and what is left of it is for a sweep

@@ -17,6 +17,7 @@ from .rootfs import ImageConfig
 
 __all__ = [
     "CONFIG_TYPES",
+    "IMAGE_NAME",
     "INDEX_TYPES",
     "LAYER_TYPES",
     "MANIFEST_TYPES",
@@ -55,6 +56,7 @@ LAYER_TYPES = frozenset(
     )
 )
 REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"  # the whole name, in archives of Docker and containerd
 
 
 @record
@@ -72,6 +74,7 @@ class Descriptor:
     digest: Digest
     size: int
     ref_name: str = ""
+    image_name: str = ""
     platform: Platform | None = None
 
 
@@ -199,13 +202,16 @@ def descriptor_of(value: object, what: str) -> Descriptor:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
         raise InvalidArgument(f"cannot read {what}: a descriptor's size is {size!r}")
     annotations = value.get("annotations") or {}
-    ref_name = annotations.get(REF_NAME, "") if isinstance(annotations, dict) else ""
+    ref_name, image_name = (
+        (annotations.get(REF_NAME, ""), annotations.get(IMAGE_NAME, "")) if isinstance(annotations, dict) else ("", "")
+    )
     platform = value.get("platform")
     return Descriptor(
         media_type=_get(value, "mediaType", str, what),
         digest=parse_digest(_get(value, "digest", str, what)),
         size=size,
         ref_name=ref_name if isinstance(ref_name, str) else "",
+        image_name=image_name if isinstance(image_name, str) else "",
         platform=_platform(platform, what) if isinstance(platform, dict) else None,
     )
 

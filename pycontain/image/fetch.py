@@ -8,6 +8,7 @@ second one finds it done.
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import threading
@@ -20,12 +21,14 @@ from .blobs import has_blob, make_layout, open_blob, publish_blob
 from .compression import compression_of, decompressed
 from .digest import Digest, new_hasher
 from .documents import Descriptor
-from .layers import HashingReader, ensure_layer, layer_path, publish_layer, unpack_stream
+from .layers import HashingReader, about, ensure_layer, layer_path, publish_layer, unpack_stream
 from .progress import Report
 from .workspace import locked, locked_unless, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from .unpack import LayerLimits
 
 __all__ = ["Source", "Stopped", "fetch_layers"]
@@ -82,13 +85,27 @@ def fetch_layers(
             raise min(failed, key=lambda error: isinstance(error, Stopped))
 
 
+class _Stop:
+    """Set by a failure of ours, or by who no longer wants the image."""
+
+    def __init__(self, theirs: threading.Event | None) -> None:
+        self._ours = threading.Event()
+        self._theirs = theirs
+
+    def set(self) -> None:
+        self._ours.set()
+
+    def is_set(self) -> bool:
+        return self._ours.is_set() or (self._theirs is not None and self._theirs.is_set())
+
+
 class _Work:
     def __init__(self, data_root: str, source: Source, report: Report, limits: LayerLimits | None) -> None:
         self._data_root = data_root
         self._source = source
         self._report = report
         self._limits = limits
-        self.stop = threading.Event()
+        self.stop = _Stop(report.stop)
 
     def ensure(self, descriptor: Descriptor, diff_id: Digest) -> None:
         digits = descriptor.digest.encoded
@@ -138,7 +155,7 @@ class _Work:
             try:
                 found, stats = unpack_stream(stream, work_fd, diff_id.algorithm, limits=self._limits)
             except PycontainError as error:
-                raise _of_layer(error, download.descriptor) from error
+                raise about(error, f"layer {download.descriptor.digest}") from error
             return found, stats.file_bytes
         # Another image has the same layer, compressed otherwise: only the blob is new.
         compression = compression_of(download.peek())
@@ -148,21 +165,10 @@ class _Work:
         return plain.digest, 0
 
 
-def _of_layer(error: PycontainError, descriptor: Descriptor) -> PycontainError:
-    """The same error, saying which layer."""
-    text = str(error).replace("the layer", f"layer {descriptor.digest}", 1)
-    if type(error).__init__ is Exception.__init__:
-        return type(error)(text)
-    error.args = (text,)
-    return error
-
-
-class _Download:
+class _Download(io.RawIOBase):
     """A layer on its way: a reader of its bytes, fed by a thread that has hashed and stored them."""
 
-    def __init__(
-        self, source: Source, descriptor: Descriptor, work_fd: int, report: Report, stop: threading.Event
-    ) -> None:
+    def __init__(self, source: Source, descriptor: Descriptor, work_fd: int, report: Report, stop: _Stop) -> None:
         self.descriptor = descriptor
         self.error: BaseException | None = None
         self.size = 0
@@ -179,6 +185,15 @@ class _Download:
         self._thread.start()
 
     # the reader's side
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def read(self, size: int = -1) -> bytes:
         if not self._rest and not self._ended:

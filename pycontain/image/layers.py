@@ -10,7 +10,7 @@ import io
 import os
 from typing import BinaryIO, cast
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, PycontainError
 from .compression import PREFIX_BYTES, compression_of, decompressed
 from .digest import Digest, new_hasher
 from .users import is_opaque
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .unpack import LayerLimits, LayerStats
 
 __all__ = [
+    "about",
     "HashingReader",
     "ensure_layer",
     "layer_path",
@@ -124,6 +125,12 @@ def ensure_layer(
                 )
             publish_layer(data_root, f"{work}/layer", diff_id, stats.file_bytes)
     return target
+
+
+def about(error: PycontainError, what: str) -> PycontainError:
+    """An error of :func:`unpack_stream`, saying ``what`` it is about instead of "the layer"."""
+    error.args = (str(error).replace("the layer", what, 1),)
+    return error
 
 
 def unpack_stream(

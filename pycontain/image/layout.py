@@ -253,7 +253,10 @@ def resolve_layout(path: str, ref: str, *, data_root: str, image: str, limits: L
                 keep_bytes(data_root, layout.read(found.manifest.config), found.manifest.config)
     if not paths:
         raise InvalidArgument(f"cannot use {image}: the image has no layers, so there is nothing to run")
-    return RootFS(image=image, lower=stack_layers(paths), config=found.document.config, image_id=str(found.image_id))
+    return RootFS(
+        image=image, lower=stack_layers(paths), config=found.document.config, image_id=str(found.image_id),
+        platform=f"{found.document.os}/{found.document.architecture}",
+    )  # fmt: skip
 
 
 def _of(ref: str) -> str:

@@ -9,6 +9,7 @@ __all__ = ["Progress", "Report"]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
 
 @record
@@ -26,10 +27,11 @@ class Progress:
 
 
 class Report:
-    """Calls ``progress``, if there is one. Safe in threads as far as ``progress`` is."""
+    """Calls ``progress``, if there is one. Safe in threads as far as ``progress`` is. ``stop``, when set, ends the work."""
 
-    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, progress: Callable[[Progress], None] | None, stop: Event | None = None) -> None:
         self._progress = progress
+        self.stop = stop
 
     def line(self, text: str) -> None:
         if self._progress is not None:

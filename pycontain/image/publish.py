@@ -10,18 +10,19 @@ import os
 import time
 
 from ..errors import ImageNotFound, InvalidArgument, Unsupported
+from ..record import replaced
 from .blobs import has_blob, read_blob
 from .documents import Descriptor, ImageDocument, Manifest, parse_config, parse_json, parse_manifest
 from .layers import layer_path, layer_size
 from .names import RESERVED, ImageName
-from .records import ImageRecord, LayerRecord, named_id, read_record, set_names, write_index, write_record
+from .records import ImageRecord, LayerRecord, find_id, named_id, read_record, set_names, write_index, write_record
 from .workspace import locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_image", "check_names", "publish_image"]
+__all__ = ["check_image", "check_names", "name_image", "publish_image"]
 
 
 def check_names(names: Sequence[ImageName]) -> None:
@@ -82,6 +83,16 @@ def publish_image(
         set_names(data_root, names, found.id)
         write_index(data_root)
         return found
+
+
+def name_image(data_root: str, source: str, name: ImageName) -> None:
+    """Give a stored image one more name; an image that had it loses it. Raises: ImageNotFound, Conflict, InvalidArgument."""
+    check_names([name])
+    with locked(data_root, "index"):
+        found = read_record(data_root, find_id(data_root, source))
+        write_record(data_root, replaced(found, tagged=time.time()))
+        set_names(data_root, [name], found.id)
+        write_index(data_root)
 
 
 def _created(config: bytes, what: str) -> str:

@@ -9,7 +9,7 @@ import time
 from operator import attrgetter
 
 from .. import _native, parse
-from ..errors import Conflict
+from ..errors import Conflict, ImageNotFound
 from ..host import probe
 from ..image.usage import hold_image
 from ..plan import plan
@@ -19,7 +19,7 @@ from ..request import RunRequest
 from ..result import Outcome, Usage
 from .failure import describe
 from .generate import environment, generate, init_target, program_args
-from .look import look
+from .look import forget_images, look
 from .session import session_for
 from .userns import IdRanges
 
@@ -43,7 +43,9 @@ _INIT = os.path.join(_BIN, "pycontain-init")
 _START_DEADLINE_NS = 60_000_000_000
 
 # What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
-_PER_RUN = frozenset(("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts"))
+_PER_RUN = frozenset(
+    ("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts", "pull", "platform")
+)
 _shape_of = attrgetter(*(f for f in RunRequest.__dict__["__slots__"] if f not in _PER_RUN))
 
 
@@ -191,26 +193,37 @@ class _Launch:
 def _ready(
     request: RunRequest, roots: Roots, console_size: tuple[int, int], begun: int, fault: _native.Fault | None
 ) -> tuple[Running, _Launch]:
-    facts = probe()
     parse.check(request)
-    found = look(request, data_root=roots.data_root)
-    session = session_for(roots, facts)
-    image_fd = hold_image(roots.data_root, found.rootfs.image_id) if found.rootfs.image_id else -1
-    maps = _NO_MAPS
+    found, image_fd = _held(request, roots.data_root)
+    try:
+        running, launch = _ready_on(request, found, roots, console_size, begun, fault)
+    except BaseException:
+        if image_fd >= 0:
+            os.close(image_fd)
+        raise
+    running.image_fd = image_fd
+    return running, launch
+
+
+def _ready_on(
+    request: RunRequest, found: Resolved, roots: Roots, console_size: tuple[int, int], begun: int,
+    fault: _native.Fault | None,
+) -> tuple[Running, _Launch]:  # fmt: skip
+    session = session_for(roots, probe())
+    maps = session.ids.mappings(request)
     container_id = os.urandom(32).hex()
     try:
-        maps = session.ids.mappings(request)
         shape = _shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
         template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
         translation = session.ids.translation(maps)
-        layers = session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
+        layers = (
+            session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), session.facts) else ()
+        )
         if request.name is not None:
             session.reserve_name(request.name, container_id)
     except BaseException:
         session.ids.release(request, maps)
-        if image_fd >= 0:
-            os.close(image_fd)
         raise
     hostname = request.hostname or ("" if request.uts == "host" else container_id[:12])
     args = program_args(request, found)
@@ -219,8 +232,20 @@ def _ready(
         (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
-    running.image_fd = image_fd
     return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
+
+
+def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:
+    """What the request depends on, and the descriptor that keeps its image, or -1."""
+    found = look(request, data_root=data_root)
+    if not found.rootfs.image_id:
+        return found, -1
+    try:
+        return found, hold_image(data_root, found.rootfs.image_id)
+    except ImageNotFound:  # removed since it was looked up; another one may have the name by now, or a pull bring it
+        forget_images()
+        found = look(request, data_root=data_root)
+        return found, hold_image(data_root, found.rootfs.image_id)
 
 
 def _ready_bundle(

@@ -1,0 +1,174 @@
+"""Images, as ``docker`` knows them: list, find, tag, remove, pull, push, save, load, import, commit, export.
+
+Every function takes the data root first. An image is asked for by name (``debian:12``, ``debian@sha256:...``), by id, or by the
+beginning of an id. Errors: ImageNotFound, InvalidArgument, Conflict (in use, or an ambiguous beginning of an id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from ..errors import ImageNotFound, InvalidArgument
+from ..image.collect import Removed
+from ..image.details import ImageDetails, inspect_image
+from ..image.names import parse_image_name, parse_reference
+from ..image.progress import Progress, Report
+from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, read_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Event
+
+__all__ = [
+    "ImageDetails",
+    "ImageInfo",
+    "Progress",
+    "Removed",
+    "commit",
+    "export",
+    "find_image",
+    "inspect_image",
+    "list_images",
+    "load",
+    "manifest_document",
+    "prune_images",
+    "pull",
+    "push",
+    "remove_image",
+    "save",
+    "tag_image",
+]
+
+
+def find_image(data_root: str, text: str) -> ImageInfo:
+    image_id = find_id(data_root, text)
+    return info_of(read_record(data_root, image_id), image_names(data_root).get(image_id, ()))
+
+
+def tag_image(data_root: str, source: str, target: str) -> None:
+    """Give the image another name; an image that had it loses it."""
+    from ..image.publish import name_image
+
+    name_image(data_root, source, parse_image_name(target))
+
+
+def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
+    """``docker rmi``: takes the name away; with the last name, the image and what only it used.
+
+    ``prune`` False: an image without a name stays.
+    """
+    from ..image import collect
+
+    return collect.remove_image(data_root, text, force=force, prune=prune)
+
+
+def prune_images(
+    data_root: str, *, all: bool = False, keep: Callable[[ImageInfo], bool] = lambda _: False
+) -> tuple[list[Removed], int]:
+    """Removes images without a name (``all``: those that no container uses) unless ``keep`` says so; answers with the bytes freed."""
+    from ..image import collect
+
+    return collect.prune(data_root, keep, all=all)
+
+
+def pull(
+    data_root: str,
+    text: str,
+    *,
+    platform: str = "",
+    all_tags: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
+) -> ImageInfo:
+    """``platform``: "linux/arm64/v8"; default this machine's. With ``all_tags``, the last one's image.
+
+    Raises: ImageNotFound, RegistryError, InvalidArgument, Unsupported.
+    """
+    from ..image.remote import pull_names
+
+    if all_tags and ("@" in text or ":" in text.rpartition("/")[2]):
+        raise InvalidArgument(f"tag can't be used with --all-tags/-a: {text}: write the repository alone")
+    done = pull_names(data_root, text, platform=platform, all_tags=all_tags, report=Report(progress, stop))
+    return find_image(data_root, done[-1].image.id)
+
+
+def push(
+    data_root: str,
+    text: str,
+    *,
+    all_tags: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
+) -> str:
+    """Answers with the manifest's digest. Raises: ImageNotFound, RegistryError, InvalidArgument."""
+    from ..image.push import push_image
+    from ..image.registry.client import Registry
+
+    report = Report(progress, stop)
+    if all_tags and text.rpartition("/")[2].partition(":")[1]:
+        raise InvalidArgument(f"tag can't be used with --all-tags/-a: write {text.rpartition(':')[0]}")
+    name = parse_image_name(text)
+    names = [name]
+    if all_tags:
+        every = [parse_image_name(x) for each in image_names(data_root).values() for x in each if "@" not in x]
+        names = sorted((each for each in every if each.repository == name.repository), key=str)
+    if not names:
+        raise ImageNotFound(f"An image does not exist locally with the tag: {name.repository}")
+    digest = ""
+    with Registry(name, push=True) as registry:
+        report.line(f"The push refers to repository [{name.domain}/{name.path}]")
+        for each in names:
+            pushed, size = push_image(data_root, each, registry, report)
+            digest = str(pushed)
+            report.line(f"{each.tag}: digest: {digest} size: {size}")
+    return digest
+
+
+def save(data_root: str, names: Sequence[str], out: BinaryIO, *, format: str = "docker-archive") -> None:
+    """``format``: "docker-archive" (the default of ``docker save``), "oci-archive"."""
+    from ..image.archive_save import save_archive
+
+    save_archive(data_root, names, out, format=format)
+
+
+def load(
+    data_root: str,
+    source: BinaryIO,
+    *,
+    platform: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
+) -> list[ImageInfo]:
+    """The images of an archive, each with those of its names that the archive gives."""
+    from ..image.archive_load import load_archive
+    from ..image.pull import parse_platform
+
+    wanted = parse_platform(platform) if platform else None
+    return [
+        info_of(each.image, each.names)
+        for each in load_archive(data_root, source, Report(progress, stop), platform=wanted)
+    ]
+
+
+def commit(
+    data_root: str, run_root: str, container: str, name: str = "", *, changes: Sequence[str] = (), author: str = "",
+    message: str = "", pause: bool = True,
+) -> str:  # fmt: skip
+    """Answers with the new image's id."""
+    raise NotImplementedError
+
+
+def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
+    raise NotImplementedError
+
+
+def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:
+    """The manifest or index of a name in its registry, and its media type: for ``manifest inspect``."""
+    from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
+    from ..image.registry.client import Registry
+
+    name = parse_reference(text)
+    with Registry(name, insecure=insecure) as registry:
+        data, media_type, _ = registry.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
+    return data, media_type
