@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         PycontainError as PycontainError,
     )
     from .errors import (
+        RegistryError as RegistryError,
+    )
+    from .errors import (
         SetupFailed as SetupFailed,
     )
     from .errors import (
@@ -84,6 +87,7 @@ _HOME = {
             "NotFound",
             "ProgramNotFound",
             "PycontainError",
+            "RegistryError",
             "SetupFailed",
             "TimeoutExpired",
             "Unsupported",
