@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         PycontainError as PycontainError,
     )
     from .errors import (
+        RegistryError as RegistryError,
+    )
+    from .errors import (
         SetupFailed as SetupFailed,
     )
     from .errors import (
@@ -88,6 +91,7 @@ _HOME = {
             "NotFound",
             "ProgramNotFound",
             "PycontainError",
+            "RegistryError",
             "SetupFailed",
             "TimeoutExpired",
             "Unsupported",

@@ -13,7 +13,7 @@ HEAVY = frozenset(
         "asyncio", "bz2", "concurrent.futures", "ctypes", "difflib", "email", "hashlib", "http", "importlib.metadata",
         "ipaddress", "json", "logging", "lzma", "msgspec", "multiprocessing", "pathlib", "pickle", "platform", "random",
         "rich", "shlex", "shutil", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading", "traceback",
-        "typing", "unittest", "urllib", "uuid", "zipfile",
+        "typing", "unittest", "urllib", "urllib3", "uuid", "zipfile",
     )
 )  # fmt: skip
 # our own, for other commands or other options than a plain run's
