@@ -168,7 +168,13 @@ def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> t
     from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
     from ..image.registry.client import Registry
 
+    from ..image.registry.settings import load_settings
+    from ..record import replaced
+
     name = parse_reference(text)
-    with Registry(name, insecure=insecure) as registry:
+    settings = load_settings()
+    if insecure:
+        settings = replaced(settings, insecure_hosts=settings.insecure_hosts | {name.domain})
+    with Registry(name, settings=settings) as registry:
         data, media_type, _ = registry.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
     return data, media_type

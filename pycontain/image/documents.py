@@ -76,6 +76,7 @@ class Descriptor:
     ref_name: str = ""
     image_name: str = ""
     platform: Platform | None = None
+    urls: tuple[str, ...] = ()  # of a layer that a registry may not have
 
 
 @record

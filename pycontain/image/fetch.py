@@ -42,7 +42,7 @@ _REPORT_EVERY = 1 << 20
 class Source(Protocol):
     """Where blobs come from: a registry, an archive."""
 
-    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO | io.RawIOBase:
         """A stream to be read to its end and closed. Who reads it checks the digest."""
 
 
@@ -253,7 +253,7 @@ class _Download(io.RawIOBase):
         hasher = new_hasher(digest.algorithm)
         told = 0
         with self._source.open_blob(self.descriptor) as body:
-            while chunk := body.read(_CHUNK):
+            while chunk := body.read(_CHUNK) or b"":
                 if self._abandoned or self._stop.is_set():
                     raise Stopped("stopped")
                 self.size += len(chunk)

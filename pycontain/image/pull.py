@@ -132,7 +132,7 @@ def store_image(
     """
     parsed = parse_manifest(data, manifest.media_type, what)
     with source.open_blob(_bounded(parsed.config, what)) as stream:
-        config = stream.read(parsed.config.size + 1)
+        config = b""
         while len(config) <= parsed.config.size and (more := stream.read(parsed.config.size + 1 - len(config))):
             config += more
     check_bytes(config, parsed.config)

@@ -31,7 +31,7 @@ _PLAIN = (OCI_LAYER, "application/vnd.docker.image.rootfs.diff.tar")
 class Target(Protocol):
     """One repository of a registry, to be written to (:class:`.registry.client.Registry`)."""
 
-    def has_blob(self, digest: Digest) -> bool: ...
+    def has_blob(self, descriptor: Descriptor) -> bool: ...
     def mount_blob(self, digest: Digest, from_repository: str) -> bool: ...
     def upload_blob(
         self,
@@ -73,7 +73,7 @@ def _push_layers(data_root: str, found: ImageRecord, name: ImageName, target: Ta
 
     def one(layer: Descriptor) -> None:
         digits = layer.digest.encoded
-        if target.has_blob(layer.digest):
+        if target.has_blob(layer):
             report.layer(digits, "Layer already exists")
             return
         for origin in origins.get(layer.digest, ()):
@@ -104,7 +104,7 @@ def _push_layers(data_root: str, found: ImageRecord, name: ImageName, target: Ta
 
 
 def _upload(data_root: str, descriptor: Descriptor, target: Target, progress: Callable[[int], None]) -> None:
-    if not target.has_blob(descriptor.digest):
+    if not target.has_blob(descriptor):
         target.upload_blob(lambda: open_blob(data_root, descriptor), descriptor, progress=progress)
 
 

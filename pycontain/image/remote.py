@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import ImageNotFound, PycontainError, RegistryError
+from .documents import Descriptor
 from .names import ImageName, parse_reference
 from .progress import Progress, Report
 from .pull import Pulled, parse_platform, pull_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .registry.blobs import BlobReader
+    from .registry.client import Registry
 
 __all__ = ["pull_missing", "pull_names"]
 
@@ -27,11 +33,22 @@ def pull_names(
             raise ImageNotFound(f"no such image: {name.domain}/{name.path} has no tags")
         for each in names:
             report.line(f"{each.reference}: Pulling from {each.path}")
-            done.append(pull_image(data_root, each, registry, report, platform=wanted))
+            done.append(pull_image(data_root, each, _Remote(registry), report, platform=wanted))
             report.line(f"Digest: {done[-1].digest}")
     new = "Downloaded newer image" if any(each.is_new for each in done) else "Image is up to date"
     report.line(f"Status: {new} for {name.repository if all_tags else name}")
     return done
+
+
+class _Remote:
+    """A registry, and for a layer that it may not have (of Windows' base images) where the manifest says that it is."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.get_manifest = registry.get_manifest
+        self._registry = registry
+
+    def open_blob(self, descriptor: Descriptor) -> BlobReader:
+        return self._registry.open_blob(descriptor, urls=descriptor.urls)
 
 
 def pull_missing(
