@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from threading import Event
 
     from ..image.details import HistoryEntry, ImageDetails
+    from ..runtime.foreground import Foreground
+    from ..runtime.running import Running
 
 __all__ = ["Image", "images"]
 
@@ -171,6 +173,32 @@ def images(*, data_root: str | None = None) -> list[Image]:
     """Every stored image, newest first. Raises: InvalidArgument: a record is damaged."""
     root = _root(data_root)
     return [Image._of(each, root) for each in _images.list_images(root)]
+
+
+def commit(running: Running, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool) -> Image:
+    """:meth:`pycontain.Container.commit`."""
+    root = running.data_root
+    image_id = _images.commit_found(
+        root, _found(running), name, changes=changes, author=author, message=message, pause=pause
+    )
+    return Image._of(_images.find_image(root, image_id), root)
+
+
+def export(running: Running, target: Any) -> None:
+    """:meth:`pycontain.Container.export`."""
+    with _opened(target, "wb") as out:
+        _images.export_found(_found(running), out)
+
+
+def _found(running: Running) -> Foreground:
+    from ..errors import InvalidArgument
+    from ..runtime.foreground import of_running
+
+    if running.rootfs is None:
+        raise InvalidArgument(
+            f"container {running.name} is of a bundle: its root is a directory of yours: take it from there"
+        )
+    return of_running(running)
 
 
 def _root(data_root: str | None) -> str:

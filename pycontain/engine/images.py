@@ -7,6 +7,7 @@ beginning of an id. Errors: ImageNotFound, InvalidArgument, Conflict (in use, or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import BinaryIO
 
 from ..errors import ImageNotFound, InvalidArgument
@@ -19,6 +20,8 @@ from ..image.records import ImageInfo, find_id, image_names, info_of, list_image
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from threading import Event
+
+    from ..runtime.foreground import Foreground
 
 __all__ = [
     "ImageDetails",
@@ -155,19 +158,46 @@ def commit(
     data_root: str, run_root: str, container: str, name: str = "", *, changes: Sequence[str] = (), author: str = "",
     message: str = "", pause: bool = True,
 ) -> str:  # fmt: skip
-    """Answers with the new image's id."""
-    raise NotImplementedError
+    """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
+
+    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile.
+    """
+    from ..runtime.foreground import find
+    from ..runtime.roots import Roots
+
+    found = find(Roots(data_root=data_root, run_root=run_root), container)
+    return commit_found(data_root, found, name, changes=changes, author=author, message=message, pause=pause)
+
+
+def commit_found(
+    data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
+) -> str:
+    from ..image.commit import commit_changed
+    from ..runtime.foreground import held_still
+
+    names = [parse_image_name(name)] if name else []
+    with held_still(found) if pause else nullcontext():
+        return commit_changed(data_root, found.changed(), names, changes=changes, author=author, message=message).id
 
 
 def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
-    raise NotImplementedError
+    """All files of a running container as a tar. Raises: ContainerNotFound; Conflict: a file was cut short meanwhile."""
+    from ..runtime.foreground import find
+    from ..runtime.roots import Roots
+
+    export_found(find(Roots(data_root=data_root, run_root=run_root), container), out)
+
+
+def export_found(found: Foreground, out: BinaryIO) -> None:
+    from ..image.export import export_tree
+
+    export_tree(found.upper, found.lower, out, uid_map=found.uid_map, gid_map=found.gid_map)
 
 
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:
     """The manifest or index of a name in its registry, and its media type: for ``manifest inspect``."""
     from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
     from ..image.registry.client import Registry
-
     from ..image.registry.settings import load_settings
     from ..record import replaced
 

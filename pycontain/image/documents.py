@@ -30,6 +30,7 @@ __all__ = [
     "ImageDocument",
     "Manifest",
     "Platform",
+    "as_oci_layer",
     "config_to_json",
     "descriptor_of",
     "descriptor_to_json",
@@ -219,6 +220,15 @@ def descriptor_of(value: object, what: str) -> Descriptor:
 
 def descriptor_to_json(descriptor: Descriptor) -> dict[str, Any]:
     return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
+
+
+def as_oci_layer(descriptor: Descriptor) -> Descriptor:
+    """The same layer by OCI's name for its media type: an OCI manifest has no other (image-spec manifest.md, "layers")."""
+    docker = "application/vnd.docker.image.rootfs.diff.tar"
+    if not descriptor.media_type.startswith(docker):
+        return descriptor
+    suffix = descriptor.media_type[len(docker) :].replace(".", "+")
+    return Descriptor(media_type=OCI_LAYER + suffix, digest=descriptor.digest, size=descriptor.size)
 
 
 def _platform(value: dict[str, Any], what: str) -> Platform:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from ..errors import Conflict
 from .blobs import open_blob, read_blob
 from .digest import Digest
-from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, descriptor_to_json, parse_json
+from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, as_oci_layer, descriptor_to_json, parse_json
 from .fetch import Stopped
 from .names import ImageName, parse_reference
 from .records import find_id, image_names, named_id, read_record
@@ -145,7 +145,7 @@ def _compressed(data_root: str, found: ImageRecord, report: Report) -> ImageReco
         document["mediaType"] = OCI_MANIFEST
         document["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json"
         document["layers"] = [
-            descriptor_to_json(made.get(each.descriptor.digest, each.descriptor)) for each in found.layers
+            descriptor_to_json(as_oci_layer(made.get(each.descriptor.digest, each.descriptor))) for each in found.layers
         ]
         changed = publish_image(data_root, put_json(data_root, document, OCI_MANIFEST), ())
     if changed is None:

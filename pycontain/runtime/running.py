@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..host import HostFacts
+    from ..image.rootfs import RootFS
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
     from .look import Resolved
@@ -232,6 +233,7 @@ def _ready_on(
         (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
+    running.rootfs = found.rootfs
     return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
 
 
@@ -290,6 +292,7 @@ class Running:
         self._fault = fault
         self._maps = maps
         self.after: Callable[[], None] | None = None  # once, when it is gone
+        self.rootfs: RootFS | None = None
         self.image_fd = -1  # keeps its image from being removed (image/usage.py)
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
@@ -298,6 +301,23 @@ class Running:
     @property
     def pid(self) -> int:
         return self.started.pid
+
+    @property
+    def owner(self) -> str:
+        return self._session.owner
+
+    @property
+    def data_root(self) -> str:
+        return self._session.roots.data_root
+
+    @property
+    def directory(self) -> str:
+        """Where its upper directory is, as long as it lives."""
+        return f"{self._session.directory}/{self.id}"
+
+    @property
+    def maps(self) -> Mappings:
+        return self._maps
 
     @property
     def pidfd(self) -> int:
