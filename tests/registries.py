@@ -86,11 +86,13 @@ class DebianRegistry:
 
 
 def start(
-    directory: Path, *, tls: bool = False, htpasswd: tuple[str, str] | None = None, extra: str = ""
-) -> DebianRegistry:
+    directory: Path, *, tls: bool = False, htpasswd: tuple[str, str] | None = None, extra: str = "",
+    client_ca: Path | None = None,
+) -> DebianRegistry:  # fmt: skip
     """A registry that keeps its blobs in a new directory below ``directory``; deletion is allowed.
 
-    ``htpasswd`` is (user, password); ``extra`` are lines for the end of its configuration (YAML).
+    ``htpasswd`` is (user, password); ``extra`` are lines for the end of its configuration (YAML). With ``client_ca`` and
+    ``tls``, clients need a certificate of that CA.
     Skips the test where Debian's package is not installed.
     """
     program = shutil.which("docker-registry")
@@ -107,7 +109,8 @@ def start(
     ]
     certificates = make_certificates(own) if tls else None
     if certificates:
-        lines.append(f"  tls: {{certificate: {certificates.certificate}, key: {certificates.key}}}")
+        clients = f", clientcas: [{client_ca}]" if client_ca else ""
+        lines.append(f"  tls: {{certificate: {certificates.certificate}, key: {certificates.key}{clients}}}")
     if htpasswd:
         (own / "htpasswd").write_text(f"{htpasswd[0]}:{_bcrypt(htpasswd[1])}\n")
         lines.append(f"auth: {{htpasswd: {{realm: tests, path: {own}/htpasswd}}}}")

@@ -55,7 +55,7 @@ class Request:
 @dataclass
 class Reply:
     """``length``: what Content-Length says, the truth by default, none with -1. ``cut``: the connection ends after so many
-    bytes of the body. ``pieces`` replaces the body, ``raw`` everything."""
+    bytes of the body. ``pieces`` replaces the body, ``raw`` (and then ``raw_pieces``) everything."""
 
     status: int = 200
     body: bytes = b""
@@ -64,6 +64,7 @@ class Reply:
     cut: int | None = None
     pieces: Iterable[bytes] | None = None
     raw: bytes | None = None
+    raw_pieces: Iterable[bytes] = ()
     more_headers: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -330,6 +331,7 @@ class _Connection(socketserver.BaseRequestHandler):
 def _parts(method: str, reply: Reply) -> Iterator[bytes]:
     if reply.raw is not None:
         yield reply.raw
+        yield from reply.raw_pieces
         return
     length = len(reply.body) if reply.length is None else reply.length
     lines = [f"HTTP/1.1 {reply.status} Whatever"]

@@ -22,6 +22,8 @@ _SIGINT, _SIGPIPE = 2, 13
 COMMANDS = {
     "run": ("run", "run a program in a new container"),
     "import": ("import_", "make an image of a tar of a root file system"),
+    "login": ("login", "log in to a registry"),
+    "logout": ("logout", "log out of a registry"),
     "unshare": ("unshare", "run a program where an ordinary user may start containers"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "version": ("version", "print the version"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
-COMMANDS = ("run", "import", "doctor", "version")
+COMMANDS = ("run", "import", "login", "logout", "doctor", "version")
 
 
 def _help(*words: str) -> str:

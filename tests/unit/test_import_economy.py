@@ -58,7 +58,7 @@ def test_run_with_its_runtime_needs_nothing_heavy() -> None:
     assert sorted(modules & NOT_OURS) == []
 
 
-@pytest.mark.parametrize("module", ["version", "doctor", "import_"])
+@pytest.mark.parametrize("module", ["version", "doctor", "import_", "login", "logout"])
 def test_other_commands_do_not_load_the_runtime(module: str) -> None:
     modules = loaded(f"from pycontain.cli import main, {module}")
     assert heavy(modules) == []

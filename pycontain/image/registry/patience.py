@@ -85,6 +85,11 @@ def pool_classes(patience: Patience) -> dict[str, type[urllib3.HTTPConnectionPoo
     class Secure(HTTPSConnection):
         response_class = Answer
 
+        def connect(self) -> None:
+            super().connect()
+            # what is not verified is so by the user's own settings; urllib3 would warn on standard error, at each request
+            self.is_verified = True
+
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Plain
 

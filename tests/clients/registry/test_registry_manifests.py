@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
+from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
@@ -13,9 +15,10 @@ from pycontain.image.digest import parse_digest
 from pycontain.image.names import parse_reference
 from pycontain.image.registry.client import MAX_MANIFEST_BYTES, Registry
 from pycontain.image.registry.credentials import Credentials
+from pycontain.image.registry.patience import Patience
 from pycontain.image.registry.settings import RegistrySettings
 from pycontain.image.registry.transport import Timeouts, Transport
-from tests.clients.registry.cases import MANIFEST, OCI, TestClock, client
+from tests.clients.registry.cases import MANIFEST, OCI, SECRET, TestClock, client
 from tests.registry_faults import FaultyRegistry, Reply, Request, digest_of
 
 pytestmark = pytest.mark.clients
@@ -207,3 +210,53 @@ def test_an_error_is_one_line_however_it_was_written(faulty: FaultyRegistry, tim
     with pytest.raises(RegistryError, match="400 first second") as caught:
         client(faulty, time).get_manifest("v1")
     assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+# proxies
+
+
+def _through(proxy: str, time: TestClock) -> Registry:
+    return Registry(
+        parse_reference("registry.test/team/app:v1"),
+        settings=RegistrySettings(insecure_hosts=frozenset(("registry.test",))),
+        credentials=Credentials({"HOME": "/nonexistent"}),
+        transport=Transport(clock=time.clock(), environ={"HTTP_PROXY": proxy, "HTTPS_PROXY": "http://127.0.0.1:1"}),
+    )
+
+
+def test_through_a_proxy_with_a_password(faulty: FaultyRegistry, time: TestClock) -> None:
+    assert _through(f"http://ann:{SECRET}@{faulty.host}", time).get_manifest("v1")[0] == MANIFEST
+    (request,) = faulty.seen("GET", "/manifests/")
+    assert request.target.startswith("http://registry.test/v2/")
+    assert request.headers["proxy-authorization"] == "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode()
+
+
+def test_a_proxy_that_is_not_there_and_one_that_is_none(time: TestClock) -> None:
+    with pytest.raises(RegistryError, match=r"the proxy for registry.test:80 failed: Connection refused") as caught:
+        _through(f"http://ann:{SECRET}@127.0.0.1:1", time).get_manifest("v1")
+    assert SECRET not in str(caught.value)
+    with pytest.raises(InvalidArgument, match="cannot use the proxy of HTTP_PROXY and HTTPS_PROXY") as refused:
+        _through(f"socks5://ann:{SECRET}@127.0.0.1:1", time).get_manifest("v1")
+    assert SECRET not in str(refused.value)
+
+
+def test_headers_that_come_a_byte_at_a_time(faulty: FaultyRegistry, time: TestClock) -> None:
+    """One byte for each look at the clock, and each look takes five seconds."""
+    allowed = threading.Semaphore(0)
+
+    def look() -> float:
+        time.now += 5.0
+        allowed.release()
+        return time.now
+
+    def drip() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nX: "
+        while allowed.acquire(timeout=30):
+            yield b"y"
+
+    def raw(request: Request, right: Reply) -> Reply:
+        return Reply(raw=b"", raw_pieces=drip())
+
+    faulty.fault("GET", "/manifests/", raw, times=9)
+    with pytest.raises(RegistryError, match=r"is too slow: \d+ bytes in \d+ s"):
+        client(faulty, time, patience=Patience(clock=look)).get_manifest("v1")
