@@ -348,6 +348,103 @@ def syncfs(fd: int) -> None:
     _check(lib.pc_syncfs(fd), "syncfs")
 
 
+class UnpackFailure(Exception):
+    """What the C core found wrong while unpacking, before :mod:`pycontain.image.unpack` has put it into words.
+
+    ``fault`` is a name of src/c/tar.h; ``name`` (of the entry, or with ``after`` of the one before it) and ``text`` may be
+    cut, ``name_bytes`` and ``text_bytes`` are their whole lengths.
+    """
+
+    def __init__(self, e: Any) -> None:
+        self.fault: str = ffi.string(lib.pc_unpack_fault_name(e.fault)).decode()
+        self.errno: int = e.err
+        self.numbers: tuple[int, int] = (e.numbers[0], e.numbers[1])
+        self.kind: str = ffi.string(e.kind).decode()
+        self.what: str = ffi.string(e.what).decode()
+        self.after: bool = bool(e.after)
+        self.uid: int = e.uid
+        self.gid: int = e.gid
+        self.name_bytes: int = e.name_bytes
+        self.text_bytes: int = e.text_bytes
+        self.name: bytes = bytes(ffi.buffer(e.name))[: e.name_bytes]
+        self.text: bytes = bytes(ffi.buffer(e.text))[: e.text_bytes]
+        super().__init__(self.fault, self.errno, self.name)
+
+
+class UnpackStats:
+    """What was unpacked; ``skipped_xattrs`` in the order in which they came first."""
+
+    __slots__ = ("bytes_read", "entries", "file_bytes", "opaque_dirs", "skipped_nodes", "skipped_xattrs", "whiteouts")
+
+    def __init__(self, s: Any) -> None:
+        self.entries: int = s.entries
+        self.bytes_read: int = s.bytes_read
+        self.file_bytes: int = s.file_bytes
+        self.whiteouts: int = s.whiteouts
+        self.opaque_dirs: int = s.opaque_dirs
+        self.skipped_nodes: int = s.skipped_nodes
+        self.skipped_xattrs = bytes(ffi.buffer(s.skipped_xattrs))[: s.skipped_bytes].split(b"\0")[: s.n_skipped_xattrs]
+
+
+class Unpacker:
+    """One tar, pushed in pieces of any size and written below ``root_fd`` (borrowed). Not for two threads at once.
+
+    ``uid_map`` and ``gid_map`` are (inside, outside, count); without them every id is itself.
+    """
+
+    def __init__(
+        self,
+        root_fd: int,
+        *,
+        max_bytes: int,
+        max_entries: int,
+        max_depth: int,
+        max_path_bytes: int,
+        max_meta_bytes: int,
+        in_user_namespace: bool,
+        uid_map: Sequence[tuple[int, int, int]] = (),
+        gid_map: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        uids, gids = ffi.new("struct pc_id_range[]", list(uid_map)), ffi.new("struct pc_id_range[]", list(gid_map))
+        options = ffi.new("struct pc_unpack_options *")
+        options.root_fd, options.in_user_namespace = root_fd, in_user_namespace
+        options.max_bytes, options.max_entries = max_bytes, max_entries
+        options.max_depth, options.max_path_bytes, options.max_meta_bytes = max_depth, max_path_bytes, max_meta_bytes
+        options.uid_map, options.n_uid_map = uids, len(uid_map)
+        options.gid_map, options.n_gid_map = gids, len(gid_map)
+        out = ffi.new("struct pc_unpack **")
+        _check(lib.pc_unpack_new(options, out), "unpack")
+        self._u = ffi.gc(out[0], lib.pc_unpack_free)
+        self._error = ffi.new("struct pc_unpack_error *")
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Parse and write the next piece; the interpreter's lock is free meanwhile. Raises: UnpackFailure."""
+        with ffi.from_buffer("uint8_t[]", data) as view:
+            if lib.pc_unpack_feed(self._u, view, len(view), self._error) < 0:
+                raise UnpackFailure(self._error)
+
+    def finish(self) -> UnpackStats:
+        """The tar has ended. Raises: UnpackFailure: too early, or the directories' times cannot be set."""
+        stats = ffi.new("struct pc_unpack_stats *")
+        if lib.pc_unpack_finish(self._u, stats, self._error) < 0:
+            raise UnpackFailure(self._error)
+        return UnpackStats(stats)
+
+    def close(self) -> None:
+        """Idempotent; nothing else may be called afterwards."""
+        u, self._u = self._u, ffi.NULL
+        if u != ffi.NULL:
+            ffi.release(u)
+
+
+def unpack_faults() -> list[str]:
+    """The names of all faults."""
+    names: list[str] = []
+    while name := ffi.string(lib.pc_unpack_fault_name(len(names))).decode():
+        names.append(name)
+    return names
+
+
 def seccomp_resolve(name: str, arch_token: int) -> int:
     """The number of the system call ``name``; negative when that architecture lacks it. Raises OSError without libseccomp."""
     number = int(lib.pc_seccomp_resolve(name.encode(), arch_token))

@@ -143,6 +143,73 @@ int pc_syncfs(int32_t fd);
  * -2147483648 when libseccomp cannot be loaded. */
 int pc_seccomp_resolve(const char *name, uint32_t audit_arch);
 
+/* Unpacking a layer: a tar is fed in chunks of any size and written below a directory, which only this unpacker changes. */
+
+/* An id of the tar in [inside, inside + count) becomes outside + (id - inside). */
+struct pc_id_range {
+	uint32_t inside;
+	uint32_t outside;
+	uint32_t count;
+};
+
+/* `root_fd` stays the caller's. `in_user_namespace`: no device nodes, and overlayfs' marks as user.*. Without ranges every
+ * id is itself. `max_bytes` counts the tar with its headers, `max_meta_bytes` the extended headers of one entry. */
+struct pc_unpack_options {
+	int32_t root_fd;
+	uint32_t in_user_namespace;
+	uint64_t max_bytes;
+	uint64_t max_entries;
+	uint32_t max_depth;
+	uint32_t max_path_bytes;
+	uint32_t max_meta_bytes;
+	uint32_t n_uid_map;
+	uint32_t n_gid_map;
+	uint32_t reserved;
+	const struct pc_id_range *uid_map;
+	const struct pc_id_range *gid_map;
+};
+
+/* `skipped_xattrs` holds `n_skipped_xattrs` different names, a NUL after each; more than fit are left out. */
+struct pc_unpack_stats {
+	uint64_t entries;
+	uint64_t bytes_read;
+	uint64_t file_bytes;
+	uint64_t whiteouts;
+	uint64_t opaque_dirs;
+	uint64_t skipped_nodes;
+	uint32_t n_skipped_xattrs;
+	uint32_t skipped_bytes;
+	uint8_t skipped_xattrs[4096];
+};
+
+/* `fault` is an enum pc_unpack_fault; `err` a positive errno when it is "system". `name` is the entry's, or that of the one
+ * before it (`after` 1), `text` what the fault is about: the beginning of each, and its whole length. */
+struct pc_unpack_error {
+	uint32_t fault;
+	int32_t err;
+	uint64_t numbers[2];
+	uint64_t entry;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t after;
+	uint32_t name_bytes;
+	uint32_t text_bytes;
+	char kind[12];
+	char what[24];
+	uint8_t name[124];
+	uint8_t text[124];
+};
+
+struct pc_unpack;
+
+const char *pc_unpack_fault_name(uint32_t fault);
+int pc_unpack_new(const struct pc_unpack_options *options, struct pc_unpack **out);
+/* -EBADMSG, or -errno of the system call that failed, with `error` filled; the same again for whatever follows. */
+int pc_unpack_feed(struct pc_unpack *u, const uint8_t *data, uint64_t n, struct pc_unpack_error *error);
+/* The tar has ended: checks that it may, and sets the times of the directories. */
+int pc_unpack_finish(struct pc_unpack *u, struct pc_unpack_stats *stats, struct pc_unpack_error *error);
+void pc_unpack_free(struct pc_unpack *u);
+
 /* cffi-end */
 
 #endif
