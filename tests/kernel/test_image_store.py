@@ -94,6 +94,7 @@ def test_references(layout: LayoutWriter, data: str) -> None:
         image=f"oci:{path}:testing",
         lower=resolve(f"oci:{path}@{second['digest']}", data_root=data).lower,
         image_id=resolve(f"oci:{path}:testing", data_root=data).image_id,
+        platform="linux/amd64",
     )
     with pytest.raises(InvalidArgument, match="one of: stable, testing"):
         resolve(f"oci:{path}", data_root=data)
