@@ -173,7 +173,7 @@ def commit_found(
     data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
 ) -> str:
     from ..image.commit import commit_changed
-    from ..runtime.foreground import held_still
+    from ..runtime.stillness import held_still
 
     names = [parse_image_name(name)] if name else []
     with held_still(found) if pause else nullcontext():

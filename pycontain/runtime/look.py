@@ -54,6 +54,7 @@ class Resolved:
     rates: tuple[tuple[ThrottleDevice, ...], ...] = ((), (), (), ())
     seccomp_profile: bytes | None = None
     host_files: tuple[tuple[str, bytes], ...] = ()
+    volumes: tuple[str, ...] = ()  # where the image wants one
 
 
 def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolved:
@@ -88,6 +89,7 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
         ),
         seccomp_profile=_profile(request.seccomp),
         host_files=_host_files(request, rootfs),
+        volumes=_volumes(request, rootfs) if rootfs.config.volumes else (),
     )
 
 
@@ -117,6 +119,12 @@ def _rootfs(request: RunRequest, data_root: str, *, pull: bool) -> RootFS:
 
     pull_missing(data_root, request.image, platform=request.platform, missing=missing)
     return resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
+
+
+def _volumes(request: RunRequest, rootfs: RootFS) -> tuple[str, ...]:
+    from .volumes import declared
+
+    return declared(request, rootfs.config.volumes)
 
 
 def _platform(text: str) -> str:

@@ -9,7 +9,7 @@ import time
 from operator import attrgetter
 
 from .. import _native, parse
-from ..errors import Conflict, ImageNotFound
+from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
 from ..image.usage import hold_image
 from ..plan import plan
@@ -17,6 +17,7 @@ from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..plan_mounts import layers_given
 from ..request import RunRequest
 from ..result import Outcome, Usage
+from . import volumes
 from .failure import describe
 from .generate import environment, generate, init_target, program_args
 from .look import forget_images, look
@@ -81,7 +82,8 @@ def prepare_spec(
     found = look(request, data_root=roots.data_root, create=False)
     ids = IdRanges(roots.run_root, "nobody", facts)
     maps = ids.preview(request)
-    return _generate(request, found, maps, roots, facts, console_size, container_id)
+    directory = f"{roots.data_root}/ephemeral/OWNER/{container_id}"
+    return _generate(request, found, maps, roots, facts, console_size, container_id, directory)
 
 
 def _generate(
@@ -92,11 +94,12 @@ def _generate(
     facts: HostFacts,
     console_size: tuple[int, int],
     container_id: str,
+    directory: str,
 ) -> RuntimeSpec:
     short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
     return generate(
         request, found, facts, maps, short_id=short, console_size=console_size,
-        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT,
+        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT, volumes_dir=volumes.directory_of(directory),
     )  # fmt: skip
 
 
@@ -120,10 +123,9 @@ def _shaped(
     key = (_shape_of(request), tuple(request.mounts), found, maps, session.owner, session.roots, console_size)
     shape = _shapes.get(key)
     if shape is None:
-        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN)
-        place = Place(
-            container_id=ID_TOKEN, directory=f"{session.directory}/{ID_TOKEN}", cgroup_parent=session.cgroup_parent
-        )
+        directory = f"{session.directory}/{ID_TOKEN}"
+        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN, directory)
+        place = Place(container_id=ID_TOKEN, directory=directory, cgroup_parent=session.cgroup_parent)
         made = plan(spec, session.facts, place)
         if len(_shapes) >= _SHAPES_KEPT:
             _shapes.pop(next(iter(_shapes)))
@@ -234,7 +236,24 @@ def _ready_on(
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
     running.rootfs = found.rootfs
+    if found.volumes:
+        _make_volumes(running, found)
     return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
+
+
+def _make_volumes(running: Running, found: Resolved) -> None:
+    directory = volumes.directory_of(running.directory)
+    running.after = lambda: _native.remove_tree(directory)
+    try:
+        volumes.make(directory, found.volumes, found.rootfs)
+    except BaseException as error:
+        running.abort()
+        if isinstance(error, OSError):
+            raise SetupFailed(
+                f"cannot start {running.name}: making the volumes of its image: {error.strerror} ({errno_name(error.errno or 0)})",
+                step="volumes", errno=error.errno or 0,
+            ) from None  # fmt: skip
+        raise
 
 
 def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:
