@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pycontain.image.registry.challenges import Challenge, parse_challenges
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789!#$%&'*+-.^_`|~", min_size=1, max_size=12)
 QUOTED = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=30)
@@ -75,6 +77,7 @@ def test_it_is_bounded(headers: list[str]) -> None:
         parse_challenges(headers)
 
 
+@UNHURRIED
 @given(
     st.lists(
         st.tuples(TOKEN, st.lists(st.tuples(TOKEN, QUOTED), max_size=4, unique_by=lambda p: p[0].lower())), max_size=4
@@ -94,6 +97,7 @@ def test_written_as_the_rfc_has_it_it_reads_back(challenges: list[tuple[str, lis
     assert [(each.scheme, list(each.parameters)) for each in parse_challenges([header])] == expected
 
 
+@UNHURRIED
 @given(st.text(st.sampled_from('Bearr Bsic="\\,;abc/:+~=\t'), max_size=60))
 def test_anything_ends_in_challenges_or_a_value_error(header: str) -> None:
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pycontain.image.registry.realms import may_have_password, parse_token_servers, realm_url
 from pycontain.image.registry.urls import host_and_port, is_internal, is_loopback, parse_url, resolve
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 
 def _registry(text: str) -> tuple[str, str]:
@@ -19,7 +21,7 @@ def _registry(text: str) -> tuple[str, str]:
 def _may(registry: str, realm: str, named: tuple[tuple[str, str], ...] = ()) -> bool:
     text, domain = _registry(registry)
     at = parse_url(text)
-    return may_have_password(realm_url(realm, at), at, domain, named)
+    return may_have_password(realm_url(realm, at, domain, named), at, domain, named)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,8 @@ def test_a_named_pair_gets_it_and_only_that() -> None:
     assert _may("https://registry.example.org", "https://login.other.net/t", named)
     assert not _may("https://registry.example.com", "https://login.other.net/t", named)
     assert not _may("https://registry.example.org", "https://login.other.net:8443/t", named)
+    inside = parse_token_servers("10.0.0.5:5000=10.0.0.6")
+    assert _may("https://10.0.0.5:5000", "https://10.0.0.6/t", inside)
 
 
 @pytest.mark.parametrize("text", ["a", "=b", "a=", "a=https://b", ","])
@@ -105,7 +109,7 @@ def test_malformed_pairs(text: str) -> None:
 )
 def test_realms_that_nothing_is_sent_to(registry: str, realm: str, phrase: str) -> None:
     with pytest.raises(ValueError, match=phrase) as caught:
-        realm_url(realm, parse_url(registry))
+        realm_url(realm, parse_url(registry), "r.example.org")
     assert "pw@" not in str(caught.value)
 
 
@@ -124,6 +128,7 @@ def test_what_is_this_machine() -> None:
     assert not is_internal("8.8.8.8") and not is_internal("example.org")
 
 
+@UNHURRIED
 @given(st.text(max_size=80))
 def test_any_text_is_a_url_or_a_value_error(text: str) -> None:
     for read in (parse_url, lambda each: resolve(parse_url("https://r.example.org/a"), each)):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pycontain.errors import InvalidArgument, RegistryError
@@ -16,6 +16,8 @@ from pycontain.image.registry.proxies import proxy_of
 from pycontain.image.registry.registries_conf import matching_rule, merge_rules, parse_registries_conf
 from pycontain.image.registry.settings import Endpoint, RegistrySettings, SettingsPaths, load_settings, settings_paths
 from pycontain.image.registry.urls import parse_url
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 CONF = """
 unqualified-search-registries = ["quay.io"]
@@ -195,6 +197,7 @@ def test_a_bad_daemon_json(document: bytes, phrase: str) -> None:
     assert "/etc/docker/daemon.json" in str(caught.value) and "u:p" not in str(caught.value)
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 def test_any_bytes_are_settings_or_one_clear_error(data: bytes) -> None:
     for parse in (parse_registries_conf, parse_daemon_json):
@@ -220,6 +223,7 @@ _LINES = st.lists(
 )
 
 
+@UNHURRIED
 @given(_LINES)
 def test_any_tables_are_rules_that_match_something(lines: list[str]) -> None:
     try:

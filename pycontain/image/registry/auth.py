@@ -137,7 +137,7 @@ class Authenticator:
         if own.registry_token:
             return f"Bearer {own.registry_token}"
         try:
-            realm = realm_url(challenge.get("realm"), registry)
+            realm = realm_url(challenge.get("realm"), registry, self._domain.lower(), self._named)
         except ValueError as error:
             raise Failure(f"{error}; nothing is sent there", status=401) from None
         if own.secrets and not may_have_password(realm, registry, self._domain.lower(), self._named):

@@ -8,7 +8,7 @@ whoever the challenge names: a registry that passes on another one's challenge, 
 1. Only the registry's own answer counts. A challenge after a redirect, or of a foreign layer's URL, is never answered.
 2. No request at all goes to a realm that is http while the registry is https, that has a user name in it, or that names
    this machine or a private or link-local address (169.254.169.254 holds a cloud machine's credentials), unless the
-   registry itself has that very name.
+   registry itself has that very name, or the pair is named (3e).
 3. A password or identity token goes only to
    a. the registry's own scheme, host and port;
    b. the registry's host at another port, over https: the certificate says that it is the same host;
@@ -30,7 +30,7 @@ from .urls import Url, is_internal, parse_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container
 
 __all__ = ["KNOWN", "may_have_password", "parse_token_servers", "realm_url"]
 
@@ -40,8 +40,8 @@ KNOWN = (("docker.io", "auth.docker.io"), ("nvcr.io", "authn.nvidia.com"))
 _SHARED = frozenset(("ac", "co", "com", "edu", "gob", "gov", "go", "gv", "mil", "ne", "net", "nom", "or", "org", "sch"))
 
 
-def realm_url(realm: str, registry: Url) -> Url:
-    """The token server of a challenge that came from ``registry``.
+def realm_url(realm: str, registry: Url, domain: str, named: Container[tuple[str, str]] = ()) -> Url:
+    """The token server of a challenge that came from ``registry``, which the user knows as ``domain`` ("docker.io").
 
     Raises: ValueError: no request may go there (rule 2); the text is part of a sentence.
     """
@@ -51,21 +51,21 @@ def realm_url(realm: str, registry: Url) -> Url:
         raise ValueError(f"its token server is {error}") from None
     if url.scheme == "http" and registry.scheme == "https":
         raise ValueError(f"its token server, {url.shown}, is plain http")
-    if is_internal(url.host) and url.host != registry.host:
-        raise ValueError(f"its token server, {url.shown}, is an address inside a network, not the registry's own")
+    if is_internal(url.host) and url.host != registry.host and (domain, url.netloc) not in named:
+        raise ValueError(
+            f"its token server, {url.shown}, is an address inside a network, and not the registry's own "
+            f"(PYCONTAIN_TOKEN_SERVERS={domain}={url.netloc} allows it)"
+        )
     return url
 
 
-def may_have_password(realm: Url, registry: Url, domain: str, named: Iterable[tuple[str, str]] = ()) -> bool:
-    """Rule 3. ``domain`` is the registry's name as the user knows it ("docker.io", "localhost:5000")."""
-    if realm.origin == registry.origin:
-        return True
-    server = realm.netloc
-    if any(domain == known and server == host for known, host in named):
+def may_have_password(realm: Url, registry: Url, domain: str, named: Container[tuple[str, str]] = ()) -> bool:
+    """Rule 3. ``domain`` as in :func:`realm_url`."""
+    if realm.origin == registry.origin or (domain, realm.netloc) in named:
         return True
     if realm.scheme != "https" or registry.scheme != "https":
         return False
-    return realm.host == registry.host or (domain, server) in KNOWN or _same_owner(realm, registry)
+    return realm.host == registry.host or (domain, realm.netloc) in KNOWN or _same_owner(realm, registry)
 
 
 def _same_owner(realm: Url, registry: Url) -> bool:
