@@ -1,0 +1,1 @@
+"""The objects users know: images; later containers, networks, volumes."""
