@@ -35,6 +35,7 @@ LAYERS = (
     ),
     ("container",),
     ("aio",),
+    ("engine",),
     ("cli",),
     ("__main__",),
 )
