@@ -14,22 +14,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["Command", "Option", "Values", "read", "split"]
+__all__ = ["Command", "Option", "Values", "count", "read", "split"]
 
 
 class Option:
-    """One option: ``names`` as in the help ("-m --memory"), ``metavar`` empty for a flag. Aliases are not in the help."""
+    """One option: ``names`` as in the help ("-m --memory"), ``metavar`` empty for a flag. Aliases are not in the help.
 
-    __slots__ = ("aliases", "help", "metavar", "names", "repeat")
+    ``on``: a flag that is set unless it is taken back: ``--human=false``.
+    """
+
+    __slots__ = ("aliases", "help", "metavar", "names", "on", "repeat")
 
     def __init__(
-        self, names: str, metavar: str, help: str, *, repeat: bool = False, aliases: tuple[str, ...] = ()
-    ) -> None:
+        self, names: str, metavar: str, help: str, *, repeat: bool = False, aliases: tuple[str, ...] = (), on: bool = False
+    ) -> None:  # fmt: skip
         self.names = names.split()
         self.metavar = metavar
         self.help = help
         self.repeat = repeat
         self.aliases = aliases
+        self.on = on
 
     @property
     def long(self) -> str:
@@ -39,14 +43,16 @@ class Option:
 class Command:
     """``usage`` follows the program's name. ``later``: options of Docker's that are not there yet, and what to do.
 
-    ``interspersed``: options may follow positional words; otherwise the first such word ends them.
+    ``interspersed``: options may follow positional words; otherwise the first such word ends them. ``commands``: of a command
+    that has commands of its own, ``name -> (module, one line of help)``; ``synonyms`` are their other names.
     """
 
-    __slots__ = ("interspersed", "later", "options", "prog", "summary", "usage")
+    __slots__ = ("commands", "interspersed", "later", "options", "prog", "summary", "synonyms", "usage")
 
     def __init__(
         self, prog: str, usage: str, summary: str, options: tuple[Option, ...], *, later: dict[str, str] | None = None,
-        interspersed: bool = False,
+        interspersed: bool = False, commands: dict[str, tuple[str, str]] | None = None,
+        synonyms: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.prog = prog
         self.usage = usage
@@ -54,6 +60,15 @@ class Command:
         self.options = options
         self.later = later or {}
         self.interspersed = interspersed
+        self.commands = commands or {}
+        self.synonyms = synonyms or {}
+
+    def called(self, prog: str) -> Command:
+        """The same under another name: ``pycontain image ls`` is ``pycontain images``."""
+        return Command(
+            prog, self.usage, self.summary, self.options, later=self.later, interspersed=self.interspersed,
+            commands=self.commands, synonyms=self.synonyms,
+        )  # fmt: skip
 
 
 class Values:
@@ -63,7 +78,7 @@ class Values:
     def __init__(self, command: Command, words: list[str]) -> None:
         known = {option.long: option for option in command.options}
         for option in command.options:
-            setattr(self, _attribute(option), None if option.metavar else False)
+            setattr(self, _attribute(option), None if option.metavar else option.on)
         for word in words:
             name, _, value = word.partition("=")
             option = known[name]
@@ -71,7 +86,7 @@ class Values:
             if option.repeat:
                 setattr(self, to, [*(getattr(self, to) or ()), value])
             else:
-                setattr(self, to, value if option.metavar else True)
+                setattr(self, to, value if option.metavar else value != "false")
 
     if TYPE_CHECKING:
 
@@ -94,6 +109,29 @@ def read(command: Command, argv: list[str]) -> tuple[Values, list[str]]:
         print(help_of(command), end="")
         raise SystemExit(0)
     return Values(command, words), rest
+
+
+def count(command: Command, words: list[str], least: int, most: int | None) -> None:
+    """Raises InvalidArgument unless there are ``least`` to ``most`` words (None: any number), as Docker says it."""
+    if least <= len(words) and (most is None or len(words) <= most):
+        return
+    if most == 0:
+        wanted = "accepts no arguments"
+    elif most is None:
+        wanted = f"requires at least {_arguments(least)}"
+    elif most == least:
+        wanted = f"requires {_arguments(least)}"
+    else:
+        wanted = (
+            f"requires at least {least} and at most {_arguments(most)}"
+            if least
+            else f"requires at most {_arguments(most)}"
+        )
+    raise InvalidArgument(f"{parse.quote(command.prog)} {wanted}, not {len(words)}: `{command.prog} {command.usage}`")
+
+
+def _arguments(number: int) -> str:
+    return f"{number} argument{'' if number == 1 else 's'}"
 
 
 def split(command: Command, argv: list[str]) -> tuple[list[str], list[str]]:
@@ -121,12 +159,18 @@ def _long(command: Command, known: dict[str, Option], word: str, queue: list[str
     name, equals, value = word.partition("=")
     option = known.get(name) or _unknown(command, known, name)
     if not option.metavar:
-        # the last one counts, so --rm=false also undoes an earlier --rm
-        words[:] = [each for each in words if each != option.long]
-        if not equals or _boolean(option, value):
-            words.append(option.long)
+        _flag(option, not equals or _boolean(option, value), words)
     else:
         words.append(f"{option.long}={value if equals else _next(command, option, name, queue)}")
+
+
+def _flag(option: Option, on: bool, words: list[str]) -> None:
+    """The last one counts, so --rm=false also undoes an earlier --rm."""
+    words[:] = [each for each in words if each.partition("=")[0] != option.long]
+    if on:
+        words.append(option.long)
+    elif option.on:
+        words.append(f"{option.long}=false")
 
 
 def _shorts(command: Command, known: dict[str, Option], word: str, queue: list[str], words: list[str]) -> None:
@@ -140,10 +184,9 @@ def _shorts(command: Command, known: dict[str, Option], word: str, queue: list[s
             words.append(f"{option.long}={value}")
             return
         if word.startswith("=", at):
-            if _boolean(option, word[at + 1 :]):
-                words.append(option.long)
+            _flag(option, _boolean(option, word[at + 1 :]), words)
             return
-        words.append(option.long)
+        _flag(option, True, words)
 
 
 def _next(command: Command, option: Option, name: str, queue: list[str]) -> str:

@@ -37,4 +37,8 @@ def help_of(command: Command) -> str:
             parser.add_argument(*option.names, metavar=option.metavar, help=option.help)
         else:
             parser.add_argument(*option.names, action="store_true", help=option.help)
-    return parser.format_help()
+    if not command.commands:
+        return parser.format_help()
+    width = max(map(len, command.commands))
+    lines = [f"  {name:<{width}} {line}\n" for name, (_, line) in command.commands.items()]
+    return f"{parser.format_help()}\ncommands:\n{''.join(lines)}"

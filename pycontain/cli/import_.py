@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-import sys
-
-from ..errors import InvalidArgument
-from .arguments import Command, Option, read
+from ..errors import InvalidArgument, Unsupported
+from .arguments import Command, Option, Values, count, read
+from .output import one_for_errors, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..runtime.roots import Roots
 
 __all__ = ["COMMAND", "main"]
 
 COMMAND = Command(
     "pycontain import",
-    "[--change INSTRUCTION]... FILE NAME[:TAG]",
+    "[OPTIONS] FILE [NAME[:TAG]]",
     "Make an image of a tar of a root file system (plain, gzip, zstd or xz; -: standard input), and print its id.",
     (
         Option(
             "-c --change", "INSTRUCTION", 'set in the image: CMD ["sh"], ENV A=b, WORKDIR /srv, USER...', repeat=True
         ),
         Option("-h --help", "", "print this"),
+        Option("-m --message", "TEXT", "why it is made"),
+        Option("--platform", "OS/ARCH[/VARIANT]", "what the files are for: linux/arm64 (this machine)"),
     ),
     interspersed=True,
 )
 
 
-def main(argv: list[str], roots: Roots) -> int:
-    values, words = read(COMMAND, argv)
-    if len(words) != 2:
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
+    values, words = read(command, argv)
+    if len(words) != 2 and not _takes_no_name():
         found = "nothing" if not words else f"{len(words)} word{'s' if len(words) > 1 else ''}"
-        raise InvalidArgument(f"import needs a file and a name, not {found}: `{COMMAND.prog} {COMMAND.usage}`")
+        raise InvalidArgument(f"import needs a file and a name, not {found}: `{command.prog} {command.usage}`")
+    return one_for_errors(lambda: _import(values, words, command, roots.data_root))
+
+
+def _takes_no_name() -> bool:
+    """Whether the importer makes images without a name already."""
     from ..image.importer import import_tar
 
-    print(import_tar(words[0], words[1], data_root=roots.data_root, changes=values.change or ()), file=sys.stdout)
+    return bool(import_tar.__defaults__)
+
+
+def _import(values: Values, words: list[str], command: Command, data_root: str) -> int:
+    count(command, words, 1, 2)
+    if words[0].startswith(("http://", "https://")):
+        raise Unsupported(
+            f"cannot import {words[0]}: an URL is not fetched: `curl -fL {words[0]} | {command.prog} - NAME`"
+        )
+    from ..image.importer import import_tar
+
+    name = words[1] if len(words) > 1 else ""
+    more: dict[str, Any] = {
+        option: getattr(values, option) for option in ("message", "platform") if getattr(values, option)
+    }
+    for option in more:  # until the importer takes them
+        if option not in (import_tar.__kwdefaults__ or {}):
+            raise Unsupported(f"cannot use --{option}: it comes later; leave it out")
+    write(f"{import_tar(words[0], name, data_root=data_root, changes=values.change or (), **more)}\n")
     return 0

@@ -12,7 +12,9 @@ from .arguments import Command, Option, read, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
+
+    from ..runtime.roots import Roots
 
 __all__ = ["COMMANDS", "TOP", "console", "main"]
 
@@ -21,17 +23,37 @@ _SIGINT, _SIGPIPE = 2, 13
 # command -> (module, one line of help)
 COMMANDS = {
     "run": ("run", "run a program in a new container"),
+    "pull": ("pull", "download an image from a registry"),
+    "push": ("push", "upload an image to a registry"),
+    "images": ("images", "list images"),
+    "history": ("history", "show how an image was made"),
+    "inspect": ("inspect", "print everything about images"),
+    "tag": ("tag", "give an image one more name"),
+    "rmi": ("rmi", "remove images"),
+    "save": ("save", "write images to an archive"),
+    "load": ("load", "take images out of an archive"),
     "import": ("import_", "make an image of a tar of a root file system"),
     "login": ("login", "log in to a registry"),
     "logout": ("logout", "log out of a registry"),
+    "export": ("export", "write the files of a container to a tar"),
+    "commit": ("commit", "make an image of what a container has changed"),
+    "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),
+    "manifest": ("manifest", "look at the manifests of a registry"),
+    "search": ("search", "says why searching is not supported"),
     "unshare": ("unshare", "run a program where an ordinary user may start containers"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "version": ("version", "print the version"),
     "help": ("", "print the help of a command"),
 }
 
-# what only root can do, be it of a user namespace of its own
-_AS_ROOT = frozenset(("run", "import", "unshare"))
+# commands of commands
+_GROUPS = frozenset(("image", "manifest"))
+
+# modules for which one must be root, be it of a user namespace of one's own: they write or read files of other owners. Lists,
+# names and archives of images are the user's own files, and need nobody else
+_AS_ROOT = frozenset(
+    ("run", "import_", "unshare", "pull", "load", "rmi", "image_prune", "image_tree", "commit", "export")
+)
 
 TOP = Command(
     "pycontain",
@@ -64,22 +86,52 @@ def main(argv: list[str]) -> int:
         words = ["version"]
     if not words:
         raise InvalidArgument(f"a command is missing: write {', '.join(COMMANDS)}, as in `pycontain run host sh`")
-    name, *rest = words
-    if name == "help":
-        if not rest:
+    if words[0] == "help":
+        if not words[1:]:
             sys.stdout.write(_help())
             return 0
-        name, rest = rest[0], ["--help"]
+        words = [*words[1:], "--help"]
+    name, *rest = words
+    if name in _GROUPS:
+        return _of_group(name, rest, values.data_root, values.run_root)
     if name not in COMMANDS or not COMMANDS[name][0]:
         hint = parse.nearest(name, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
         raise InvalidArgument(f"unknown command {parse.quote(name)}{hint}")
+    module = _module(COMMANDS[name][0], rest)
+    return int(module.main(rest, _roots(values.data_root, values.run_root)))
+
+
+def _of_group(name: str, argv: list[str], data_root: str | None, run_root: str | None) -> int:
+    """``pycontain image ls``: the same module as ``pycontain images``, under this name in its help and its errors."""
+    group = import_module(f".{name}", __package__).COMMAND
+    _, words = read(group, argv)
+    if not words:
+        from .help import help_of
+
+        sys.stdout.write(help_of(group))
+        return 0
+    verb, *rest = words
+    verb = group.synonyms.get(verb, verb)
+    if verb not in group.commands:
+        hint = parse.nearest(verb, group.commands, f"the commands are {', '.join(group.commands)}")
+        error = InvalidArgument(f"unknown command {parse.quote(f'{name} {verb}')}{hint}")
+        error.exit_code = 1  # as Docker's
+        raise error
+    module = _module(group.commands[verb][0], rest)
+    return int(module.main(rest, _roots(data_root, run_root), module.COMMAND.called(f"{group.prog} {verb}")))
+
+
+def _module(name: str, rest: list[str]) -> Any:
+    """Of a command; for those that only root can do, this process is root when it returns. Raises Unsupported."""
     if name in _AS_ROOT and os.geteuid() != 0:
         _become_root(name, rest)
-    module = import_module(f".{COMMANDS[name][0]}", __package__)
+    return import_module(f".{name}", __package__)
+
+
+def _roots(data_root: str | None, run_root: str | None) -> Roots:
     from ..runtime.roots import default_roots
 
-    roots = default_roots(_path(values.data_root, "PYCONTAIN_DATA_ROOT"), _path(values.run_root, "PYCONTAIN_RUN_ROOT"))
-    return int(module.main(rest, roots))
+    return default_roots(_path(data_root, "PYCONTAIN_DATA_ROOT"), _path(run_root, "PYCONTAIN_RUN_ROOT"))
 
 
 def _path(given: str | None, variable: str) -> str | None:
@@ -95,7 +147,7 @@ def _become_root(name: str, rest: list[str]) -> None:
     try:
         rootless.enter()
     except Unsupported:
-        words, _ = split(import_module(f".{COMMANDS[name][0]}", __package__).COMMAND, rest)
+        words, _ = split(import_module(f".{name}", __package__).COMMAND, rest)
         if not {"--help", "--explain"} & set(words) or "--time" in words:
             raise
 

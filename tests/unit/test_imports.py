@@ -36,6 +36,7 @@ LAYERS = (
     ),
     ("container",),
     ("aio",),
+    ("engine",),
     ("cli",),
     ("__main__",),
 )

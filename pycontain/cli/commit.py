@@ -1,0 +1,49 @@
+"""``pycontain commit``: what a container has changed becomes an image."""
+
+from __future__ import annotations
+
+from ..errors import InvalidArgument
+from .arguments import Command, Option, Values, count, read
+from .output import one_for_errors, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..runtime.roots import Roots
+
+__all__ = ["COMMAND", "main"]
+
+COMMAND = Command(
+    "pycontain commit",
+    "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+    "Make an image of what a container has changed, and print its id.",
+    (
+        Option("-a --author", "TEXT", 'who makes it: "Ann <ann@example.org>"'),
+        Option(
+            "-c --change", "INSTRUCTION", 'set in the image: CMD ["sh"], ENV A=b, WORKDIR /srv, USER...', repeat=True
+        ),
+        Option("-h --help", "", "print this"),
+        Option("-m --message", "TEXT", "why it is made"),
+        Option("--no-pause", "", "let the container run on meanwhile"),
+        Option("-p --pause", "", "pause the container meanwhile (true)", on=True),
+    ),
+)
+
+
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
+    values, words = read(command, argv)
+    return one_for_errors(lambda: _commit(values, words, command, roots))
+
+
+def _commit(values: Values, words: list[str], command: Command, roots: Roots) -> int:
+    count(command, words, 1, 2)
+    name = words[1] if len(words) > 1 else ""
+    if len(words) > 1 and not name:
+        raise InvalidArgument(f"the new image's name is empty: leave it out, or write `{command.prog} {command.usage}`")
+    from ..engine import images as engine
+
+    image_id = engine.commit(
+        roots.data_root, roots.run_root, words[0], name, changes=values.change or (), author=values.author or "",
+        message=values.message or "", pause=values.pause and not values.no_pause,
+    )  # fmt: skip
+    write(image_id + "\n")
+    return 0
