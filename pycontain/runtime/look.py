@@ -10,7 +10,7 @@ import os
 import posixpath
 import stat
 
-from ..errors import ImageNotFound, InvalidArgument, errno_name
+from ..errors import InvalidArgument, errno_name
 from ..host import probe
 from ..image.resolve import NotHere, is_pullable, resolve
 from ..image.rootfs import RootFS
@@ -109,9 +109,9 @@ def _rootfs(request: RunRequest, data_root: str, *, pull: bool) -> RootFS:
             if not request.platform or found.platform in ("", _platform(request.platform)):
                 return found
             if request.pull == "never":
-                raise ImageNotFound(
-                    f"cannot use image {request.image}: it is for {found.platform}, {request.platform} was asked for: leave out "
-                    "--pull never, and the other one is pulled"
+                raise NotHere(
+                    f"cannot use image {request.image}: the one that is here is for {found.platform}, and {request.platform} was "
+                    "asked for: without --pull never that one is pulled."
                 )
     if not pull:
         return resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
