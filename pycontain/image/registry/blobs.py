@@ -143,8 +143,10 @@ class BlobReader(io.RawIOBase):
         self._failures += 1
         most = ATTEMPTS if failure.spoke else 3
         if self._failures < most and source.session.may_repeat(failure):
-            source.session.wait(self._failures, failure)
-            return
+            try:
+                return source.session.wait(self._failures, failure)
+            except Failure as stopped:
+                raise failed(self._what, [(source.name, stopped)]) from None
         self._tried.append((source.name, failure))
         source.gone(failure)
         if len(self._sources) == 1:

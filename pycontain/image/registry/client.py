@@ -55,6 +55,7 @@ __all__ = ["MAX_MANIFEST_BYTES", "Registry", "check_login"]
 MAX_MANIFEST_BYTES = 4 << 20
 _MAX_TAGS_BYTES = 4 << 20
 _MAX_PAGES = 1000
+_PIECE_BYTES = 65536
 
 
 class Registry:
@@ -151,7 +152,7 @@ class Registry:
 
         def put(session: Session) -> Digest:
             answer = session.request(
-                "PUT", self._manifest_url(session, reference), scopes=self._scopes(session), body=lambda: data,
+                "PUT", self._manifest_url(session, reference), scopes=self._scopes(session), body=lambda: _in_pieces(data),
                 headers={"Content-Type": media_type, "Content-Length": str(len(data))}, expect=(201, 200, 202),
             )  # fmt: skip
             answer.discard()
@@ -290,6 +291,11 @@ class Registry:
 
         self._run([self._sessions[-1]], get, f"cannot use the registry {self.domain}")
 
+    def abandon(self) -> None:
+        """For another thread, or a handler of an interrupt: every call that waits here ends with RegistryError, soon, and so does
+        every later one."""
+        self._transport.abandon()
+
     def close(self) -> None:
         """Ends the connections that are not in use."""
         if self._own_transport:
@@ -388,3 +394,9 @@ def check_login(
     finally:
         if transport is None:
             used.close()
+
+
+def _in_pieces(data: bytes) -> Iterator[bytes]:
+    """A socket's time-out is for all that one call sends."""
+    for at in range(0, len(data), _PIECE_BYTES):
+        yield data[at : at + _PIECE_BYTES]

@@ -106,10 +106,13 @@ class Session:
         return failure.again and (failure.retry_after_s or 0.0) <= _MAX_RETRY_AFTER_S
 
     def wait(self, tries: int, failure: Failure) -> None:
-        """Before attempt ``tries`` + 1: twice as long each time, with a part by chance, at least what the server asked."""
+        """Before attempt ``tries`` + 1: twice as long each time, with a part by chance, at least what the server asked.
+
+        Raises: Failure: nobody waits for it any more.
+        """
         longest_s = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0 ** (tries - 1))
         delay_s = longest_s * (0.5 + 0.5 * self._clock.random())
-        self._clock.sleep(max(delay_s, failure.retry_after_s or 0.0))
+        self._transport.pause(max(delay_s, failure.retry_after_s or 0.0))
 
     def failure_of(self, answer: Answer, *, token_server: bool = False) -> Failure:
         """What an answer's status and error document say. Ends the answer. Spec: distribution-spec, "Error Codes"."""

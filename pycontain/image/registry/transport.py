@@ -20,7 +20,7 @@ from ..._version import __version__
 from ...errors import InvalidArgument, PycontainError, errno_name
 from ...record import record
 from .failures import Failure
-from .patience import Patience, TooSlow, pool_classes
+from .patience import Abandoned, Patience, TooSlow, pool_classes
 from .proxies import proxy_of
 from .settings import Trust
 from .urls import Url, parse_url
@@ -37,6 +37,7 @@ __all__ = ["Answer", "Clock", "Timeouts", "Transport"]
 
 _CONNECTIONS = 16  # kept open to one host
 _DISCARD_BYTES = 65536
+_STOPPED = "stopped"
 
 
 @record
@@ -135,7 +136,8 @@ class Transport:
         self.clock = clock or Clock()
         self._timeouts = timeouts or Timeouts()
         self._environ = os.environ if environ is None else environ
-        self._classes = pool_classes(patience or Patience(clock=self.clock.monotonic))
+        self._abandoned = threading.Event()
+        self._classes = pool_classes(patience or Patience(clock=self.clock.monotonic), self._abandoned.is_set)
         self._managers: dict[tuple[str, Trust], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
@@ -144,6 +146,8 @@ class Transport:
         timeouts: Timeouts | None = None,
     ) -> Answer:  # fmt: skip
         """One request, without redirects or repetition. Raises: Failure; InvalidArgument: certificates that are unusable."""
+        if self._abandoned.is_set():
+            raise Failure(_STOPPED)
         manager = self._manager(url, trust)
         times = timeouts or self._timeouts
         sent = {"User-Agent": f"pycontain/{__version__}", "Accept-Encoding": "identity", **(headers or {})}
@@ -157,6 +161,20 @@ class Transport:
         except (errors.HTTPError, OSError, ValueError) as error:
             raise _failure(error, url) from None
         return Answer(response, url)
+
+    def pause(self, seconds: float) -> None:
+        """Raises: Failure: abandoned before or meanwhile."""
+        if self.clock.sleep is time.sleep:
+            self._abandoned.wait(seconds)
+        else:
+            self.clock.sleep(seconds)
+        if self._abandoned.is_set():
+            raise Failure(_STOPPED)
+
+    def abandon(self) -> None:
+        """For another thread: whoever waits here for an answer, or to try again, ends with a Failure, at once or soon after; and so
+        does every request from now on. A connection that is being made takes its time."""
+        self._abandoned.set()
 
     def close(self) -> None:
         """Closes what is not in use."""
@@ -244,6 +262,8 @@ def _failure(error: BaseException, url: Url) -> Failure:
         why = getattr(certificate, "verify_message", "") or "it does not verify"
         hint = f"Put its CA into /etc/docker/certs.d/{url.netloc}/ca.crt"
         return Failure(f"the certificate of {where} is not valid: {why}", hint=hint, spoke=False)
+    if _first(causes, Abandoned):
+        return Failure(_STOPPED)
     slow = _first(causes, TooSlow)
     if slow:
         return Failure(f"{where} is too slow: {slow}", again=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Upload"]
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 65536  # a socket's time-out is for all that one call sends
 _LEAST_CHUNK = 64 << 10
 # a registry answers when it has computed the digest of what it got, or moved it within its storage
 _PATIENT = Timeouts(read_s=600.0)

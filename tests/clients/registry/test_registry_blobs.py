@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pycontain.errors import RegistryError
+from pycontain.image.names import parse_reference
+from pycontain.image.registry.client import Registry
+from pycontain.image.registry.credentials import Credentials
 from pycontain.image.registry.patience import Patience
+from pycontain.image.registry.settings import RegistrySettings
+from pycontain.image.registry.transport import Timeouts, Transport
 from tests.clients.registry.cases import DATA, MANIFEST, OCI, SECRET, TestClock, blob, client
 from tests.registry_faults import FaultyRegistry, Reply, Request, digest_of
 
@@ -260,3 +266,81 @@ def test_foreign_urls_that_are_not_asked(faulty: FaultyRegistry, time: TestClock
     with pytest.raises(RegistryError, match=phrase) as caught:
         client(faulty, time).open_blob(blob(b"x"), urls=[url])
     assert "a:b@" not in str(caught.value)
+
+
+# what nobody waits for any more
+
+
+def _abandoned(registry: Registry, act: Callable[[], object], waits: threading.Event) -> BaseException:
+    """How ``act`` ends in a thread, once the registry has been told that nobody wants it, while it waits."""
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert waits.wait(30)
+    registry.abandon()
+    thread.join(60)
+    assert not thread.is_alive()
+    return ended[0]
+
+
+def _real(registry: FaultyRegistry) -> Registry:
+    return Registry(
+        parse_reference(f"{registry.host}/team/app:v1"), settings=RegistrySettings(), push=True,
+        credentials=Credentials({"HOME": "/nonexistent"}),
+        transport=Transport(timeouts=Timeouts(read_s=3600.0), environ={}),
+    )  # fmt: skip
+
+
+def test_a_stalled_answer_is_abandoned(faulty: FaultyRegistry) -> None:
+    release, waits = threading.Event(), threading.Event()
+
+    def stall(request: Request, right: Reply) -> Reply:
+        waits.set()
+        release.wait(60)
+        return right
+
+    faulty.fault("GET", "/manifests/", stall)
+    registry = _real(faulty)
+    error = _abandoned(registry, lambda: registry.get_manifest("v1"), waits)
+    release.set()
+    assert isinstance(error, RegistryError) and "stopped" in str(error)
+    with pytest.raises(RegistryError, match="stopped"):
+        registry.get_manifest("v1")
+
+
+def test_a_stalled_body_is_abandoned(faulty: FaultyRegistry) -> None:
+    release, waits = threading.Event(), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield DATA[:1000]
+        waits.set()
+        release.wait(60)
+
+    faulty.fault("GET", "/blobs/", Reply(length=len(DATA), pieces=pieces()))
+    registry = _real(faulty)
+    error = _abandoned(registry, lambda: registry.open_blob(blob()).read(), waits)
+    release.set()
+    assert isinstance(error, RegistryError) and "stopped" in str(error)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_wait_before_another_attempt_is_abandoned(faulty: FaultyRegistry, method: str) -> None:
+    waits = threading.Event()
+
+    def busy(request: Request, right: Reply) -> Reply:
+        waits.set()
+        return Reply(503, headers={"Retry-After": "60"})
+
+    faulty.fault(method, "/blobs/", busy, times=9)
+    registry = _real(faulty)
+    get = lambda: registry.open_blob(blob())  # noqa: E731
+    put = lambda: registry.upload_blob(lambda: io.BytesIO(DATA), blob())  # noqa: E731
+    error = _abandoned(registry, get if method == "GET" else put, waits)
+    assert isinstance(error, RegistryError) and "stopped" in str(error)
