@@ -11,13 +11,16 @@ __all__ = ["CuttingProxy"]
 
 class CuttingProxy:
     """To ``target`` (host:port). ``cuts``: for each connection in turn, how many bytes may pass in one direction before both
-    ends are closed; later connections pass everything. ``upwards``: counts what the client sends, not what it gets."""
+    ends are closed; later connections pass everything. ``upwards``: counts what the client sends, not what it gets.
+    ``stalls``: then nothing is closed, and nothing passes any more; ``stalled`` says when that has begun."""
 
-    def __init__(self, target: str, cuts: list[int], *, upwards: bool = False) -> None:
+    def __init__(self, target: str, cuts: list[int], *, upwards: bool = False, stalls: bool = False) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._cuts = list(cuts)
         self._upwards = upwards
+        self._stalls = stalls
+        self.stalled = threading.Event()
         self._sockets: list[socket.socket] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -63,6 +66,9 @@ class CuttingProxy:
                 if limit is not None:
                     limit -= len(data)
                     if limit <= 0:
+                        self.stalled.set()
+                        if self._stalls:
+                            return
                         break
         except OSError:
             pass

@@ -92,7 +92,7 @@ _LATER = {
 COMMAND = Command(
     "pycontain run",
     "[OPTIONS] IMAGE [PROGRAM] [ARGUMENT...]",
-    "Run a program in a new container. IMAGE: a name (pulled when it is missing) or id, a directory (/dir, ./dir), oci:DIR[:REF], or host (this system).",
+    "Run a program in a new container. IMAGE: a name (pulled if missing), an id, /dir, ./dir, oci:DIR[:REF], or host (this system).",
     _OPTIONS,
     later=_LATER,
 )

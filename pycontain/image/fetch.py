@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, BinaryIO, Protocol
 
 from ..errors import InvalidArgument, PycontainError
@@ -31,19 +31,23 @@ if TYPE_CHECKING:
 
     from .unpack import LayerLimits
 
-__all__ = ["Source", "Stopped", "fetch_layers"]
+__all__ = ["Source", "Stop", "Stopped", "fetch_layers", "first_failures"]
 
 _AT_ONCE = 3  # Docker's max-concurrent-downloads
 _CHUNK = 1 << 18
 _QUEUED = 32  # chunks between the two threads of a layer: 8 MiB
 _REPORT_EVERY = 1 << 20
+_LOOK_EVERY_S = 0.2
 
 
 class Source(Protocol):
     """Where blobs come from: a registry, an archive."""
 
     def open_blob(self, descriptor: Descriptor) -> BinaryIO | io.RawIOBase:
-        """A stream to be read to its end and closed. Who reads it checks the digest."""
+        """A stream to be read to its end and closed. Who reads it checks the digest.
+
+        A source may also have ``abandon()``, which makes reads that wait for the other side end with an error.
+        """
 
 
 class Stopped(PycontainError):
@@ -72,20 +76,32 @@ def fetch_layers(
             report.layer(descriptor.digest.encoded, "Waiting")
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
         running = [pool.submit(work.ensure, descriptor, diff_id) for descriptor, diff_id in wanted]
+        failed: list[BaseException] = []
         try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-        except BaseException:  # KeyboardInterrupt
-            work.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        failed = [error for each in done if (error := each.exception()) is not None]
+            failed = first_failures(running, work.stop)
+        finally:  # an interrupt, too, ends the other layers' work: at a download that stalls, by the source
+            if not all(each.done() for each in running):
+                work.stop.set()
+                abandon = getattr(source, "abandon", None)
+                if abandon is not None:
+                    abandon()
+                pool.shutdown(wait=True, cancel_futures=True)
         if failed:
-            work.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
             raise min(failed, key=lambda error: isinstance(error, Stopped))
 
 
-class _Stop:
+def first_failures(running: list[Future[None]], stop: Stop) -> list[BaseException]:
+    """Waits for all, or the first errors, or that nobody wants them any more."""
+    while True:
+        done, left = wait(running, timeout=_LOOK_EVERY_S, return_when=FIRST_EXCEPTION)
+        failed = [error for each in done if (error := each.exception()) is not None]
+        if failed or not left:
+            return failed
+        if stop.is_set():
+            return [Stopped("stopped: it was asked to")]
+
+
+class Stop:
     """Set by a failure of ours, or by who no longer wants the image."""
 
     def __init__(self, theirs: threading.Event | None) -> None:
@@ -105,7 +121,7 @@ class _Work:
         self._source = source
         self._report = report
         self._limits = limits
-        self.stop = _Stop(report.stop)
+        self.stop = Stop(report.stop)
 
     def ensure(self, descriptor: Descriptor, diff_id: Digest) -> None:
         digits = descriptor.digest.encoded
@@ -168,7 +184,7 @@ class _Work:
 class _Download(io.RawIOBase):
     """A layer on its way: a reader of its bytes, fed by a thread that has hashed and stored them."""
 
-    def __init__(self, source: Source, descriptor: Descriptor, work_fd: int, report: Report, stop: _Stop) -> None:
+    def __init__(self, source: Source, descriptor: Descriptor, work_fd: int, report: Report, stop: Stop) -> None:
         self.descriptor = descriptor
         self.error: BaseException | None = None
         self.size = 0

@@ -86,6 +86,7 @@ def pull_image(
     check_names([name])
     wanted = platform or machine_platform()
     data, media_type, digest = remote.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
+    report.line(f"{name.reference}: Pulling from {name.path}")
     top = Descriptor(media_type=media_type, digest=digest, size=len(data))
     names = [ImageName(repository=name.repository, tag="", digest=str(digest))]
     if not name.digest:

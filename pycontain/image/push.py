@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
 
 from ..errors import Conflict
 from .blobs import open_blob, read_blob
 from .digest import Digest
 from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, as_oci_layer, descriptor_to_json, parse_json
-from .fetch import Stopped
+from .fetch import Stop, Stopped, first_failures
 from .names import ImageName, parse_reference
 from .records import find_id, image_names, named_id, read_record
 from .usage import hold_image
@@ -41,6 +40,7 @@ class Target(Protocol):
         progress: Callable[[int], None] | None = None,
     ) -> None: ...
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest: ...
+    def abandon(self) -> None: ...
 
 
 def push_image(data_root: str, name: ImageName, target: Target, report: Report) -> tuple[Digest, int]:
@@ -66,7 +66,7 @@ def push_image(data_root: str, name: ImageName, target: Target, report: Report) 
 
 def _push_layers(data_root: str, found: ImageRecord, name: ImageName, target: Target, report: Report) -> None:
     origins = _origins(data_root, name, found)
-    failed = threading.Event()
+    failed = Stop(report.stop)
     layers = list(dict.fromkeys(each.descriptor for each in found.layers))
     for each in layers:
         report.layer(each.digest.encoded, "Preparing")
@@ -83,7 +83,7 @@ def _push_layers(data_root: str, found: ImageRecord, name: ImageName, target: Ta
         report.layer(digits, "Pushing", 0, layer.size)
 
         def sent(size: int) -> None:
-            if failed.is_set() or (report.stop is not None and report.stop.is_set()):
+            if failed.is_set():
                 raise Stopped("stopped")
             report.layer(digits, "Pushing", size, layer.size)
 
@@ -92,13 +92,14 @@ def _push_layers(data_root: str, found: ImageRecord, name: ImageName, target: Ta
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
         running = [pool.submit(one, each) for each in layers]
+        errors: list[BaseException] = []
         try:
-            wait(running, return_when=FIRST_EXCEPTION)
+            errors = first_failures(running, failed)
         finally:  # at the first error, or an interrupt, the others end
-            if not all(each.done() and each.exception() is None for each in running):
+            if not all(each.done() for each in running):
                 failed.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        errors = [e for each in running if not each.cancelled() and (e := each.exception()) is not None]
+                target.abandon()
+                pool.shutdown(wait=True, cancel_futures=True)
         if errors:
             raise min(errors, key=lambda error: isinstance(error, Stopped))
 

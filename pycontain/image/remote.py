@@ -32,7 +32,6 @@ def pull_names(
         if not names:
             raise ImageNotFound(f"no such image: {name.domain}/{name.path} has no tags")
         for each in names:
-            report.line(f"{each.reference}: Pulling from {each.path}")
             done.append(pull_image(data_root, each, _Remote(registry), report, platform=wanted))
             report.line(f"Digest: {done[-1].digest}")
     new = "Downloaded newer image" if any(each.is_new for each in done) else "Image is up to date"
@@ -45,6 +44,7 @@ class _Remote:
 
     def __init__(self, registry: Registry) -> None:
         self.get_manifest = registry.get_manifest
+        self.abandon = registry.abandon
         self._registry = registry
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
