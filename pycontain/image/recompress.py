@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from io import FileIO
+from typing import cast
 
 from ..errors import InvalidArgument
 from .blobs import open_blob, publish_blob
@@ -20,7 +22,7 @@ def gzip_blob(data_root: str, descriptor: Descriptor, diff_id: Digest) -> Descri
         fd = os.open("blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=work_fd)
         try:
             with open_blob(data_root, descriptor) as plain:
-                written = write_layer(plain, fd, "gzip", None)
+                written = write_layer(cast(FileIO, plain), fd, "gzip", None)
         finally:
             os.close(fd)
         if written.diff_id != diff_id:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from typing import BinaryIO, cast
 
 from ..errors import InvalidArgument
 from ..image.users import MergedDirectory
@@ -59,6 +60,6 @@ def _copy(below: list[int], path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with pack_merged(below) as packed:
-            unpack_layer(packed, fd)
+            unpack_layer(cast(BinaryIO, packed), fd)
     finally:
         os.close(fd)
