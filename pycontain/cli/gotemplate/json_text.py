@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .numbers import float_text
-from .values import Byte, Int64, NilList, NilMap, NilPointer, NoValue, Number, Row, Struct
+from .values import Byte, Int64, NilList, NilMap, NilPointer, NoValue, Number, Row, Struct, is_true
 
 __all__ = ["json_text"]
 
@@ -30,13 +30,17 @@ def json_text(value: object, *, depth: int = 0) -> str:
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, dict):
-        keys = list(value) if isinstance(value, Struct) and not isinstance(value, Row) else sorted(value)
+        keys = _fields(value) if isinstance(value, Struct) and not isinstance(value, Row) else sorted(value)
         pairs = [f"{_quoted(key)}:{json_text(value[key], depth=depth + 1)}" for key in keys]
         text = f"{{{','.join(pairs)}}}"
         return text.translate(_HTML) if isinstance(value, Row) else text
     if isinstance(value, (list, tuple)):
         return f"[{','.join([json_text(each, depth=depth + 1) for each in value])}]"
     raise ValueError(f"json: unsupported type: {type(value).__name__}")
+
+
+def _fields(value: Struct) -> list[str]:
+    return [name for name, field in value.items() if name not in value.optional or is_true(field)]
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 __all__ = [
@@ -35,13 +36,18 @@ NO_VALUE: Final = NoValue()
 
 
 class Struct(dict[str, Any]):
-    """A Go struct: a field that it does not have is an error; in JSON its fields keep their order."""
+    """A Go struct: a field that it does not have is an error; in JSON its fields keep their order.
 
-    go_name = "struct"
+    The keys are the names in JSON; ``aliases``: Go's names where they differ. ``optional`` fields are in the JSON only if set.
+    """
 
-    def __init__(self, go_name: str, fields: dict[str, Any]) -> None:
+    def __init__(
+        self, go_name: str, fields: dict[str, Any], *, aliases: dict[str, str] | None = None, optional: Container[str] = ()
+    ) -> None:  # fmt: skip
         super().__init__(fields)
         self.go_name = go_name
+        self.aliases = aliases or {}
+        self.optional = optional
 
 
 class Row(Struct):
