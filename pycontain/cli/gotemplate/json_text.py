@@ -44,6 +44,8 @@ def _fields(value: Struct) -> list[str]:
 
 
 def _quoted(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     # U+2028 and U+2029 end a line in JavaScript; a half surrogate is no character
     found = json.dumps(text, ensure_ascii=False)
     if not found.isascii():
