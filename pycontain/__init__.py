@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import aio as aio
     from .container import Container as Container
     from .container import run as run
+    from .engine.image import Image as Image
+    from .engine.image import images as images
     from .errors import (
         Conflict as Conflict,
     )
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
         PycontainError as PycontainError,
     )
     from .errors import (
+        RegistryError as RegistryError,
+    )
+    from .errors import (
         SetupFailed as SetupFailed,
     )
     from .errors import (
@@ -65,6 +70,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Container": "container",
     "run": "container",
+    "Image": "engine.image",
+    "images": "engine.image",
     "bind": "options",
     "tmpfs": "options",
     "Mount": "request",
@@ -84,6 +91,7 @@ _HOME = {
             "NotFound",
             "ProgramNotFound",
             "PycontainError",
+            "RegistryError",
             "SetupFailed",
             "TimeoutExpired",
             "Unsupported",

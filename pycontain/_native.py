@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from typing_extensions import Buffer
+
 # RESOLVE_* of openat2(2)
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -348,9 +350,191 @@ def syncfs(fd: int) -> None:
     _check(lib.pc_syncfs(fd), "syncfs")
 
 
+class UnpackFailure(Exception):
+    """What the C core found wrong while unpacking, before :mod:`pycontain.image.unpack` has put it into words.
+
+    ``fault`` is a name of src/c/tar.h; ``name`` (of the entry, or with ``after`` of the one before it) and ``text`` may be
+    cut, ``name_bytes`` and ``text_bytes`` are their whole lengths.
+    """
+
+    def __init__(self, e: Any) -> None:
+        self.fault: str = ffi.string(lib.pc_unpack_fault_name(e.fault)).decode()
+        self.errno: int = e.err
+        self.numbers: tuple[int, int] = (e.numbers[0], e.numbers[1])
+        self.kind: str = ffi.string(e.kind).decode()
+        self.what: str = ffi.string(e.what).decode()
+        self.after: bool = bool(e.after)
+        self.uid: int = e.uid
+        self.gid: int = e.gid
+        self.name_bytes: int = e.name_bytes
+        self.text_bytes: int = e.text_bytes
+        self.name: bytes = bytes(ffi.buffer(e.name))[: e.name_bytes]
+        self.text: bytes = bytes(ffi.buffer(e.text))[: e.text_bytes]
+        super().__init__(self.fault, self.errno, self.name)
+
+
+class UnpackStats:
+    """What was unpacked; ``skipped_xattrs`` in the order in which they came first."""
+
+    __slots__ = ("bytes_read", "entries", "file_bytes", "opaque_dirs", "skipped_nodes", "skipped_xattrs", "whiteouts")
+
+    def __init__(self, s: Any) -> None:
+        self.entries: int = s.entries
+        self.bytes_read: int = s.bytes_read
+        self.file_bytes: int = s.file_bytes
+        self.whiteouts: int = s.whiteouts
+        self.opaque_dirs: int = s.opaque_dirs
+        self.skipped_nodes: int = s.skipped_nodes
+        self.skipped_xattrs = bytes(ffi.buffer(s.skipped_xattrs))[: s.skipped_bytes].split(b"\0")[: s.n_skipped_xattrs]
+
+
+class Unpacker:
+    """One tar, pushed in pieces of any size and written below ``root_fd`` (borrowed). Not for two threads at once.
+
+    ``uid_map`` and ``gid_map`` are (inside, outside, count); without them every id is itself.
+    """
+
+    def __init__(
+        self,
+        root_fd: int,
+        *,
+        max_bytes: int,
+        max_entries: int,
+        max_depth: int,
+        max_path_bytes: int,
+        max_meta_bytes: int,
+        in_user_namespace: bool,
+        uid_map: Sequence[tuple[int, int, int]] = (),
+        gid_map: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        uids, gids = ffi.new("struct pc_id_range[]", list(uid_map)), ffi.new("struct pc_id_range[]", list(gid_map))
+        options = ffi.new("struct pc_unpack_options *")
+        options.root_fd, options.in_user_namespace = root_fd, in_user_namespace
+        options.max_bytes, options.max_entries = max_bytes, max_entries
+        options.max_depth, options.max_path_bytes, options.max_meta_bytes = max_depth, max_path_bytes, max_meta_bytes
+        options.uid_map, options.n_uid_map = uids, len(uid_map)
+        options.gid_map, options.n_gid_map = gids, len(gid_map)
+        out = ffi.new("struct pc_unpack **")
+        _check(lib.pc_unpack_new(options, out), "unpack")
+        self._u = ffi.gc(out[0], lib.pc_unpack_free)
+        self._error = ffi.new("struct pc_unpack_error *")
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Parse and write the next piece; the interpreter's lock is free meanwhile. Raises: UnpackFailure."""
+        with ffi.from_buffer("uint8_t[]", data) as view:
+            if lib.pc_unpack_feed(self._u, view, len(view), self._error) < 0:
+                raise UnpackFailure(self._error)
+
+    def finish(self) -> UnpackStats:
+        """The tar has ended. Raises: UnpackFailure: too early, or the directories' times cannot be set."""
+        stats = ffi.new("struct pc_unpack_stats *")
+        if lib.pc_unpack_finish(self._u, stats, self._error) < 0:
+            raise UnpackFailure(self._error)
+        return UnpackStats(stats)
+
+    def close(self) -> None:
+        """Idempotent; nothing else may be called afterwards."""
+        u, self._u = self._u, ffi.NULL
+        if u != ffi.NULL:
+            ffi.release(u)
+
+
+def unpack_faults() -> list[str]:
+    """The names of all faults."""
+    names: list[str] = []
+    while name := ffi.string(lib.pc_unpack_fault_name(len(names))).decode():
+        names.append(name)
+    return names
+
+
 def seccomp_resolve(name: str, arch_token: int) -> int:
     """The number of the system call ``name``; negative when that architecture lacks it. Raises OSError without libseccomp."""
     number = int(lib.pc_seccomp_resolve(name.encode(), arch_token))
     if number == _INT_MIN:
         raise OSError(2, "cannot load libseccomp.so.2 (install libseccomp2)")
     return number
+
+
+# The packer: directory trees into a tar stream
+
+PACK_LAYER, PACK_MERGED, PACK_CHANGES = lib.PC_PACK_LAYER, lib.PC_PACK_MERGED, lib.PC_PACK_CHANGES
+
+
+class PackFailure(Exception):
+    """A failure of the packer, before :mod:`pycontain.image.pack` has put it into words; ``path`` is in the tree."""
+
+    def __init__(self, step: str, errno: int, path: bytes) -> None:
+        super().__init__(f"{step} {path!r}: {os.strerror(errno)}")
+        self.step = step
+        self.errno = errno
+        self.path = path
+
+
+class Packer:
+    """Directory trees as a stream of bytes. ``roots``: directory descriptors, topmost first, the caller's.
+
+    ``uid_map``, ``gid_map``: (inside, outside, count), for the first ``mapped`` roots. ``exclude``: paths in the first root
+    that are passed over. ``mtime_max``: seconds. Not for two threads at once.
+    """
+
+    __slots__ = ("_p",)
+
+    def __init__(
+        self,
+        roots: Sequence[int],
+        mode: int,
+        *,
+        userxattr: bool = False,
+        root_entry: bool = False,
+        mtime_max: int | None = None,
+        uid_map: Sequence[tuple[int, int, int]] = (),
+        gid_map: Sequence[tuple[int, int, int]] = (),
+        mapped: int = 0,
+        exclude: Sequence[bytes] = (),
+    ) -> None:
+        self._p = ffi.NULL
+        args = ffi.new("struct pc_pack_args *")
+        kept = (  # for as long as the call: the packer copies
+            ffi.new("int32_t[]", list(roots)),
+            ffi.new("struct pc_pack_range[]", list(uid_map)),
+            ffi.new("struct pc_pack_range[]", list(gid_map)),
+            ffi.new("char[]", b"".join(path + b"\0" for path in exclude)),
+        )
+        args.roots, args.uids, args.gids, args.exclude = kept
+        args.n_roots, args.n_mapped, args.n_exclude = len(roots), mapped, len(exclude)
+        args.n_uids, args.n_gids = len(uid_map), len(gid_map)
+        args.mtime_max = 2**63 - 1 if mtime_max is None else mtime_max
+        args.mode = mode
+        args.flags = (lib.PC_PACK_USERXATTR if userxattr else 0) | (lib.PC_PACK_ROOT if root_entry else 0)
+        self._p = lib.pc_pack_new(args)
+        if self._p == ffi.NULL:
+            raise MemoryError("no memory for a packer")
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fills ``buffer`` as far as there is something: how many bytes, 0 at the end. Raises PackFailure, for good."""
+        if self._p == ffi.NULL:
+            raise ValueError("read of a closed packer")
+        into = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        got = int(lib.pc_pack_read(self._p, into, len(into)))
+        if got < 0:
+            f = ffi.new("struct pc_pack_failure *")
+            lib.pc_pack_failed(self._p, f)
+            step: bytes = ffi.string(lib.pc_pack_step_name(f.step))
+            raise PackFailure(step.decode(), -got, ffi.unpack(f.path, f.path_len) if f.path_len else b"")
+        return got
+
+    def counts(self) -> dict[str, int]:
+        """How many entries, whiteouts, opaque_dirs, file_bytes, sockets, vanished so far."""
+        if self._p == ffi.NULL:
+            raise ValueError("counts of a closed packer")
+        c = ffi.new("struct pc_pack_counts *")
+        lib.pc_pack_counted(self._p, c)
+        return {name: int(getattr(c, name)) for name, _ in ffi.typeof("struct pc_pack_counts").fields}
+
+    def close(self) -> None:
+        p, self._p = self._p, ffi.NULL
+        lib.pc_pack_free(p)
+
+    def __del__(self) -> None:
+        if lib is not None:  # not at the interpreter's end
+            self.close()

@@ -16,17 +16,21 @@ from .streams import DEVNULL, PIPE, Exchange, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from threading import Event
     from types import TracebackType
-    from typing import IO, Any
+    from typing import IO, Any, TypeVar
 
     from typing_extensions import Unpack
 
+    from .engine.image import Image
     from .options import RunOptions
     from .request import RunRequest
     from .runtime.roots import Roots
 
-__all__ = ["AsyncContainer", "run"]
+    T = TypeVar("T")
+
+__all__ = ["AsyncContainer", "images", "load", "pull", "push", "run", "save"]
 
 
 async def run(
@@ -218,3 +222,52 @@ class AsyncContainer:
         outcome: Outcome | None = running.wait()
         assert outcome is not None
         return outcome.exit_code
+
+
+# Images: the same work in a thread, which a cancelled task stops and waits for
+
+
+async def pull(name: str, **options: Any) -> Image:
+    """:meth:`pycontain.Image.pull`; cancelling ends the download, and nothing half stored is left."""
+    from .engine.image import Image
+
+    return await _stoppable(lambda stop: Image.pull(name, stop=stop, **options))
+
+
+async def load(source: Any, **options: Any) -> list[Image]:
+    """:meth:`pycontain.Image.load`."""
+    from .engine.image import Image
+
+    return await _stoppable(lambda stop: Image.load(source, stop=stop, **options))
+
+
+async def push(image: Image, name: str = "", **options: Any) -> str:
+    """:meth:`pycontain.Image.push`."""
+    return await _stoppable(lambda stop: image.push(name, stop=stop, **options))
+
+
+async def save(image: Image, target: Any, **options: Any) -> None:
+    """:meth:`pycontain.Image.save`. It cannot be stopped half-way: cancelling waits for its end."""
+    await _stoppable(lambda _: image.save(target, **options))
+
+
+async def images(**options: Any) -> list[Image]:
+    """:func:`pycontain.images`."""
+    from .engine.image import images as stored
+
+    return await _stoppable(lambda _: stored(**options))
+
+
+async def _stoppable(work: Callable[[Event], T]) -> T:
+    import threading
+
+    stop = threading.Event()
+    doing = asyncio.get_running_loop().run_in_executor(None, work, stop)
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        stop.set()
+        await _finished(doing)
+        if not doing.cancelled():
+            doing.exception()  # looked at: it is the consequence of the stop
+        raise

@@ -15,12 +15,14 @@ from .streams import DEVNULL, PIPE, Exchange, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from types import TracebackType
     from typing import IO, Any
 
     from typing_extensions import Unpack
 
+    from .engine.image import Image
     from .options import RunOptions, UpdateOptions
     from .runtime.cgroups import Events, Pressure
 
@@ -256,6 +258,23 @@ class Container:
     def usage(self) -> Usage | None:
         """What it used in all; None while it runs (see stats)."""
         return None if self._running.outcome is None else self._running.outcome.usage
+
+    def commit(
+        self, name: str = "", *, changes: Sequence[str] = (), author: str = "", message: str = "", pause: bool = True
+    ) -> Image:
+        """An image of what it has written so far, and of how it was started. ``changes``: "ENV A=b", "CMD [...]" as in a Dockerfile.
+
+        Raises: InvalidArgument: its root is no image's; Conflict: it has ended, or (without ``pause``) a file was cut short.
+        """
+        from .engine.image import commit
+
+        return commit(self._running, name, changes=changes, author=author, message=message, pause=pause)
+
+    def export(self, target: str | os.PathLike[str] | IO[bytes]) -> None:
+        """All its files, its own and its image's, as a tar. Raises: Conflict: it has ended, or a file was cut short meanwhile."""
+        from .engine.image import export
+
+        export(self._running, target)
 
     def stats(self) -> Usage:
         """What it has used so far."""

@@ -22,6 +22,7 @@ __all__ = [
     "NotFound",
     "ProgramNotFound",
     "PycontainError",
+    "RegistryError",
     "SetupFailed",
     "TimeoutExpired",
     "Unsupported",
@@ -71,6 +72,28 @@ class Unsupported(PycontainError):
     """This host (kernel, cgroups, privileges) cannot do what was asked; the message says what is missing."""
 
     http_status = 501
+
+
+class RegistryError(PycontainError):
+    """A registry could not be reached, refused, or answered with what cannot be used.
+
+    ``status`` is its HTTP status, 0 when no answer came; ``code`` the first code of its error document
+    (``MANIFEST_UNKNOWN``, ``DENIED``...), or "". Spec: distribution-spec, "Error Codes".
+    """
+
+    http_status = 502
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_registry_error, (type(self), str(self), self.status, self.code))
+
+
+def _rebuild_registry_error(cls: type[RegistryError], message: str, status: int, code: str) -> RegistryError:
+    return cls(message, status=status, code=code)
 
 
 class SetupFailed(PycontainError):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     class RunOptions(TypedDict, total=False):
         """Everything that shapes a container. Units: sizes in bytes (or "64m"), times in seconds."""
 
+        pull: str
+        platform: str
         env: Mapping[str, str] | Iterable[str]
         workdir: str
         user: str | int
@@ -157,6 +159,8 @@ def _same(value: Any) -> Any:
 
 # option -> (field of RunRequest, what makes its value)
 _TABLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "pull": ("pull", lambda v: parse.choice(v, ("missing", "always", "never"))),
+    "platform": ("platform", _text),
     "env": ("env", _pairs),
     "workdir": ("workdir", _text),
     "user": ("user", _text),

@@ -61,7 +61,9 @@ class RunRequest:
     Sizes in bytes, times in seconds.
     """
 
-    image: str  # "host", "/dir", "./dir", "oci:DIR[:REF]", a name given to `pycontain import`
+    image: str  # "host", "/dir", "./dir", "oci:DIR[:REF]", an image's name or id
+    pull: str = "missing"  # "missing" | "always" | "never": when a registry is asked for a name
+    platform: str = ""  # "linux/arm64": of the image; "": this machine's
     args: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None  # None: the image's; (): cleared
     env: tuple[tuple[str, str], ...] = ()

@@ -12,7 +12,7 @@ from .units import ago, human_size, rfc3339_local, unix_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..image.records import HistoryEntry, ImageDetails
+    from ..image.details import HistoryEntry, ImageDetails
     from ..runtime.roots import Roots
 
 __all__ = ["COMMAND", "main"]

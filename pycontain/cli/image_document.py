@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Number, Struct
+from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Number, Struct, Time
+from .units import rfc3339_utc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..image.records import ImageDetails
+    from ..image.details import ImageDetails
 
 __all__ = ["as_typed", "as_untyped", "document_of"]
 
@@ -36,7 +37,7 @@ def document_of(details: ImageDetails) -> dict[str, Any]:
         "Id": info.id,
         "RepoTags": list(info.names),
         "RepoDigests": list(info.digests),
-        "Parent": "",
+        "Parent": details.parent,
         "Comment": details.comment,
         "Created": info.created or _UNSAID,
         "DockerVersion": _text(written.get("docker_version")),
@@ -51,7 +52,7 @@ def document_of(details: ImageDetails) -> dict[str, Any]:
         # the layers are used where they lie, as those of Docker's overlay2 are
         "GraphDriver": {"Data": data, "Name": "overlay2"},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in details.layers]},
-        "Metadata": {"LastTagTime": _UNSAID},
+        "Metadata": {"LastTagTime": rfc3339_utc(details.tagged) if details.tagged else _UNSAID},
     }
     for name in ("Variant", "OsVersion"):
         if not document[name]:
@@ -93,7 +94,7 @@ def as_typed(document: dict[str, Any]) -> Struct:
     fields["Config"] = Struct("*v1.DockerOCIImageConfig", config, optional=_TYPED)
     fields["GraphDriver"] = Struct("*storage.DriverData", document["GraphDriver"])
     fields["RootFS"] = Struct("image.RootFS", document["RootFS"])
-    fields["Metadata"] = Struct("image.Metadata", document["Metadata"])
+    fields["Metadata"] = Struct("image.Metadata", {"LastTagTime": Time(document["Metadata"]["LastTagTime"])})
     return Struct("*image.InspectResponse", fields, aliases={"ID": "Id"}, optional=("Variant", "OsVersion"))
 
 

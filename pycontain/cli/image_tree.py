@@ -16,7 +16,7 @@ from .units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..image.records import ImageDetails
+    from ..image.details import ImageDetails
     from ..runtime.roots import Roots
     from .layer_changes import LayerChanges, Paths
 

@@ -33,6 +33,8 @@ COMMANDS = {
     "save": ("save", "write images to an archive"),
     "load": ("load", "take images out of an archive"),
     "import": ("import_", "make an image of a tar of a root file system"),
+    "login": ("login", "log in to a registry"),
+    "logout": ("logout", "log out of a registry"),
     "export": ("export", "write the files of a container to a tar"),
     "commit": ("commit", "make an image of what a container has changed"),
     "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),

@@ -9,17 +9,19 @@ from ..errors import PycontainError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 __all__ = ["complain", "one_for_errors", "write"]
 
 
-def write(text: str) -> None:
+def write(text: str, file: TextIO | None = None) -> None:
     """To standard output, whatever its encoding: names of files and texts of images need not be representable."""
+    file = file or sys.stdout
     try:
-        sys.stdout.write(text)
+        file.write(text)
     except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        encoding = file.encoding or "utf-8"
+        file.write(text.encode(encoding, "replace").decode(encoding))
 
 
 def complain(message: str) -> None:

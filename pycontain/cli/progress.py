@@ -18,7 +18,7 @@ from .units import human_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TextIO
 
     from ..engine.images import Progress
 
@@ -31,24 +31,29 @@ _BAR = 50
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """What to give the engine as ``progress``; None for ``quiet``. Leaves whole lines behind, however it ends."""
+def shown(*, quiet: bool, file: TextIO | None = None) -> Iterator[Callable[[Progress], None] | None]:
+    """What to give the engine as ``progress``; None for ``quiet``. Leaves whole lines behind, however it ends.
+
+    ``file``: standard output, or another.
+    """
+    file = file or sys.stdout
     if quiet:
         yield None
-    elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        screen = Screen()
+    elif file.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        screen = Screen(file)
         try:
             yield screen
         finally:
             screen.close()
     else:
-        yield Lines()
+        yield Lines(file)
 
 
 class Lines:
     """Without a terminal: each state that a layer comes to, once; no bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file or sys.stdout
         self._lock = threading.Lock()
         self._states: dict[str, str] = {}
 
@@ -56,13 +61,13 @@ class Lines:
         with self._lock:
             if not progress.layer:
                 self._states.clear()
-                write(f"{progress.state}\n")
+                write(f"{progress.state}\n", self._file)
             elif progress.state in _COUNTING or self._states.get(progress.layer) == progress.state:
                 return
             else:
                 self._states[progress.layer] = progress.state
-                write(f"{progress.layer}: {progress.state}\n")
-            sys.stdout.flush()
+                write(f"{progress.layer}: {progress.state}\n", self._file)
+            self._file.flush()
 
 
 class Screen:
@@ -71,15 +76,17 @@ class Screen:
     The cursor stays visible: a process that is killed or stopped leaves the terminal as it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: TextIO | None = None) -> None:
         from rich.console import Console, ConsoleDimensions
+
+        out = file or sys.stdout
 
         class _Console(Console):
             @property
             def size(self) -> ConsoleDimensions:
                 # of the very terminal that is drawn on, now; rich asks standard input first, and $COLUMNS
                 try:
-                    width, height = os.get_terminal_size(sys.stdout.fileno())
+                    width, height = os.get_terminal_size(out.fileno())
                 except OSError:  # it has hung up
                     width, height = 0, 0
                 return ConsoleDimensions(width or 80, height or 24)
@@ -91,7 +98,7 @@ class Screen:
             def show_cursor(self, show: bool = True) -> bool:
                 return False
 
-        self._console = _Console(file=sys.stdout, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self._console = _Console(file=out, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._lock = threading.RLock()
         self._layers: dict[str, Progress] = {}
         self._live: Any = None

@@ -7,6 +7,8 @@ import sys
 
 from .. import parse
 from ..errors import InvalidArgument, PycontainError, Unsupported
+from ..image.resolve import NotHere, is_pullable
+from ..record import replaced
 from ..request import RunRequest
 from .arguments import Values, read
 from .run_options import COMMAND
@@ -38,7 +40,24 @@ def main(argv: list[str], roots: Roots) -> int:
 
     if values.explain:
         return supervise.explain_timed(request, roots, streams, fmt=values.format or "text")
-    return supervise.execute(request, roots, streams, timeout_s=timeout_s, cidfile=values.cidfile)
+
+    def execute(request: RunRequest) -> int:
+        return supervise.execute(request, roots, streams, timeout_s=timeout_s, cidfile=values.cidfile)
+
+    if request.pull == "never" or not is_pullable(request.image):
+        return execute(request)
+    # Not by the start itself: whoever waits at a terminal sees how far the pull is, on standard error.
+    stored = replaced(request, pull="never")
+    missing: NotHere | None = None
+    if request.pull == "missing":
+        try:
+            return execute(stored)
+        except NotHere as error:
+            missing = error
+    from .pulling import pull_for_run
+
+    pull_for_run(request, roots, missing, quiet=values.quiet)
+    return execute(stored)
 
 
 def _whole_line(text: str) -> str:
@@ -110,6 +129,7 @@ def _id_mappings(value: str) -> Any:
 
 # (option, field of RunRequest, what makes its value)
 _SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("pull", "pull", lambda v: parse.choice(v, ("missing", "always", "never"))),
     ("workdir", "workdir", _as_given),
     ("user", "user", parse.user),
     ("name", "name", parse.name),
@@ -183,6 +203,7 @@ def request_of(values: Values, words: list[str], environ: Mapping[str, str]) -> 
     image, args = _image(values.rootfs, words)
     if image.startswith("bundle:"):
         return _bundle(image, values, args)
+    fields["platform"] = values.platform if values.platform is not None else environ.get("DOCKER_DEFAULT_PLATFORM", "")
     return RunRequest(
         image=image, args=args, env=_env(values, environ), labels=_labels(values), mounts=_mounts(values), **fields
     )

@@ -47,7 +47,10 @@ _OPTIONS = (
     Option("--oom-score-adj", "N", "who dies first when the host is out of memory, -1000 to 1000 (0)"),
     Option("--pid", "MODE", "PID namespace: private or host (private)"),
     Option("--pids-limit", "N", "at most N processes and threads, -1: no limit (-1)"),
+    Option("--platform", "OS/ARCH[/VARIANT]", "of the image: linux/arm64 ($DOCKER_DEFAULT_PLATFORM, or this machine's)"),
     Option("--privileged", "", "all capabilities and devices, nothing masked: no protection"),
+    Option("--pull", "WHEN", "ask the registry for the image: missing, always or never (missing)"),
+    Option("-q --quiet", "", "do not tell how far a pull is"),
     Option("--read-only", "", "the root cannot be written to; mounts can"),
     Option("--rm", "", "remove the container when it ends (always so, without -d)"),
     Option("--rootfs", "DIR", "this directory is the root; the first word is then the program"),
@@ -70,7 +73,6 @@ _OPTIONS = (
 
 _LIFE = "detached containers come with the container life cycle; leave out {}"
 _NETWORK = "bridge networks come later; leave it out, and use --network none or host"
-_PULL = "pulling images comes later; leave it out, and use `pycontain import FILE NAME`"
 _LATER = {
     **{name: _LIFE.format(name) for name in ("-d", "--detach", "--restart", "--detach-keys")},
     **{name: _LIFE.format(name) for name in ("--log-driver", "--log-opt", "--stop-timeout", "--no-healthcheck")},
@@ -79,7 +81,6 @@ _LATER = {
     **dict.fromkeys(
         ("--dns", "--dns-option", "--dns-search", "--network-alias", "--net-alias", "--mac-address"), _NETWORK
     ),
-    **dict.fromkeys(("--pull", "--platform"), _PULL),
     "--cpu-period": "write --cpus N: N CPUs' worth of time",
     "--cpu-quota": "write --cpus N: N CPUs' worth of time",
     "--cpuset-mems": "it comes later; leave it out",
@@ -91,7 +92,7 @@ _LATER = {
 COMMAND = Command(
     "pycontain run",
     "[OPTIONS] IMAGE [PROGRAM] [ARGUMENT...]",
-    "Run a program in a new container. IMAGE: a name, a directory (/dir, ./dir), oci:DIR[:REF], or host (this system).",
+    "Run a program in a new container. IMAGE: a name (pulled if missing), an id, /dir, ./dir, oci:DIR[:REF], or host (this system).",
     _OPTIONS,
     later=_LATER,
 )

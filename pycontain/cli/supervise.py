@@ -14,6 +14,7 @@ import sys
 import time
 
 from ..errors import Conflict, InvalidArgument, errno_name
+from ..runtime import foreground
 from ..runtime.running import start
 
 TYPE_CHECKING = False
@@ -221,6 +222,7 @@ def execute(
             running = start(request, roots=roots, stdin=stdin, stdout=stdout, stderr=stderr, console_size=size)
             try:
                 signals.started(running.started.begun_ns)
+                foreground.write(running)
                 id_file.write(running.id)
                 if relay is not None:
                     relay.close_given()

@@ -1,81 +1,78 @@
 """Images, as ``docker`` knows them: list, find, tag, remove, pull, push, save, load, import, commit, export.
 
 Every function takes the data root first. An image is asked for by name (``debian:12``, ``debian@sha256:...``), by id, or by the
-beginning of an id. Errors: ImageNotFound, InvalidArgument (among others an ambiguous beginning), Conflict (in use).
+beginning of an id. Errors: ImageNotFound, InvalidArgument, Conflict (in use, or an ambiguous beginning of an id).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import BinaryIO
 
-from ..image.records import ImageDetails, ImageInfo
+from ..errors import ImageNotFound, InvalidArgument
+from ..image.collect import Removed
+from ..image.details import ImageDetails, inspect_image
+from ..image.names import parse_image_name, parse_reference
+from ..image.progress import Progress, Report
+from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, read_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Event
+
+    from ..runtime.foreground import Foreground
 
 __all__ = [
+    "ImageDetails",
+    "ImageInfo",
     "Progress",
     "Removed",
+    "commit",
+    "export",
     "find_image",
     "inspect_image",
     "list_images",
+    "load",
+    "manifest_document",
     "prune_images",
     "pull",
     "push",
     "remove_image",
+    "save",
     "tag_image",
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """One step of a layer in a pull or push. ``layer`` is the digest's first 12 digits, or "" for a line about the whole.
-
-    ``state``: Docker's words: "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting",
-    "Pull complete", "Already exists", "Preparing", "Pushing", "Pushed", "Layer already exists", "Mounted from x", or, with an empty
-    ``layer``, a line to print as it is. ``current`` and ``total`` in bytes, 0 when not known.
-    """
-
-    layer: str
-    state: str
-    current: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Removed:
-    """One thing that a removal did: ``action`` is "Untagged" or "Deleted", ``what`` a name, an image id or a layer's diff_id."""
-
-    action: str
-    what: str
-
-
-def list_images(data_root: str) -> list[ImageInfo]:
-    """Every image, newest first; one without a name has no names."""
-    raise NotImplementedError
-
-
 def find_image(data_root: str, text: str) -> ImageInfo:
-    raise NotImplementedError
-
-
-def inspect_image(data_root: str, text: str) -> ImageDetails:
-    raise NotImplementedError
+    image_id = find_id(data_root, text)
+    return info_of(read_record(data_root, image_id), image_names(data_root).get(image_id, ()))
 
 
 def tag_image(data_root: str, source: str, target: str) -> None:
-    raise NotImplementedError
+    """Give the image another name; an image that had it loses it."""
+    from ..image.publish import name_image
+
+    name_image(data_root, source, parse_image_name(target))
 
 
 def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
-    """``docker rmi``: takes the name away; with the last name, the image and what only it used."""
-    raise NotImplementedError
+    """``docker rmi``: takes the name away; with the last name, the image and what only it used.
+
+    ``prune`` False: an image without a name stays.
+    """
+    from ..image import collect
+
+    return collect.remove_image(data_root, text, force=force, prune=prune)
 
 
 def prune_images(
     data_root: str, *, all: bool = False, keep: Callable[[ImageInfo], bool] = lambda _: False
 ) -> tuple[list[Removed], int]:
     """Removes images without a name (``all``: those that no container uses) unless ``keep`` says so; answers with the bytes freed."""
-    raise NotImplementedError
+    from ..image import collect
+
+    return collect.prune(data_root, keep, all=all)
 
 
 def pull(
@@ -85,39 +82,129 @@ def pull(
     platform: str = "",
     all_tags: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
 ) -> ImageInfo:
-    """``platform``: "linux/arm64/v8"; default this machine's."""
-    raise NotImplementedError
+    """``platform``: "linux/arm64/v8"; default this machine's. With ``all_tags``, the last one's image.
+
+    Raises: ImageNotFound, RegistryError, InvalidArgument, Unsupported.
+    """
+    from ..image.remote import pull_names
+
+    if all_tags and ("@" in text or ":" in text.rpartition("/")[2]):
+        raise InvalidArgument(f"tag can't be used with --all-tags/-a: {text}: write the repository alone")
+    done = pull_names(data_root, text, platform=platform, all_tags=all_tags, report=Report(progress, stop))
+    return find_image(data_root, done[-1].image.id)
 
 
 def push(
-    data_root: str, text: str, *, all_tags: bool = False, progress: Callable[[Progress], None] | None = None
+    data_root: str,
+    text: str,
+    *,
+    all_tags: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
 ) -> str:
-    """Answers with the manifest's digest."""
-    raise NotImplementedError
+    """Answers with the manifest's digest. Raises: ImageNotFound, RegistryError, InvalidArgument."""
+    from ..image.push import push_image
+    from ..image.registry.client import Registry
+
+    report = Report(progress, stop)
+    if all_tags and text.rpartition("/")[2].partition(":")[1]:
+        raise InvalidArgument(f"tag can't be used with --all-tags/-a: write {text.rpartition(':')[0]}")
+    name = parse_image_name(text)
+    names = [name]
+    if all_tags:
+        every = [parse_image_name(x) for each in image_names(data_root).values() for x in each if "@" not in x]
+        names = sorted((each for each in every if each.repository == name.repository), key=str)
+    if not names:
+        raise ImageNotFound(f"An image does not exist locally with the tag: {name.repository}")
+    digest = ""
+    with Registry(name, push=True) as registry:
+        report.line(f"The push refers to repository [{name.domain}/{name.path}]")
+        for each in names:
+            pushed, size = push_image(data_root, each, registry, report)
+            digest = str(pushed)
+            report.line(f"{each.tag}: digest: {digest} size: {size}")
+    return digest
 
 
 def save(data_root: str, names: Sequence[str], out: BinaryIO, *, format: str = "docker-archive") -> None:
     """``format``: "docker-archive" (the default of ``docker save``), "oci-archive"."""
-    raise NotImplementedError
+    from ..image.archive_save import save_archive
+
+    save_archive(data_root, names, out, format=format)
 
 
-def load(data_root: str, source: BinaryIO, *, progress: Callable[[Progress], None] | None = None) -> list[ImageInfo]:
-    raise NotImplementedError
+def load(
+    data_root: str,
+    source: BinaryIO,
+    *,
+    platform: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    stop: Event | None = None,
+) -> list[ImageInfo]:
+    """The images of an archive, each with those of its names that the archive gives."""
+    from ..image.archive_load import load_archive
+    from ..image.pull import parse_platform
+
+    wanted = parse_platform(platform) if platform else None
+    return [
+        info_of(each.image, each.names)
+        for each in load_archive(data_root, source, Report(progress, stop), platform=wanted)
+    ]
 
 
 def commit(
     data_root: str, run_root: str, container: str, name: str = "", *, changes: Sequence[str] = (), author: str = "",
     message: str = "", pause: bool = True,
 ) -> str:  # fmt: skip
-    """Answers with the new image's id."""
-    raise NotImplementedError
+    """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
+
+    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile.
+    """
+    from ..runtime.foreground import find
+    from ..runtime.roots import Roots
+
+    found = find(Roots(data_root=data_root, run_root=run_root), container)
+    return commit_found(data_root, found, name, changes=changes, author=author, message=message, pause=pause)
+
+
+def commit_found(
+    data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
+) -> str:
+    from ..image.commit import commit_changed
+    from ..runtime.stillness import held_still
+
+    names = [parse_image_name(name)] if name else []
+    with held_still(found) if pause else nullcontext():
+        return commit_changed(data_root, found.changed(), names, changes=changes, author=author, message=message).id
 
 
 def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
-    raise NotImplementedError
+    """All files of a running container as a tar. Raises: ContainerNotFound; Conflict: a file was cut short meanwhile."""
+    from ..runtime.foreground import find
+    from ..runtime.roots import Roots
+
+    export_found(find(Roots(data_root=data_root, run_root=run_root), container), out)
+
+
+def export_found(found: Foreground, out: BinaryIO) -> None:
+    from ..image.export import export_tree
+
+    export_tree(found.upper, found.lower, out, uid_map=found.uid_map, gid_map=found.gid_map)
 
 
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:
     """The manifest or index of a name in its registry, and its media type: for ``manifest inspect``."""
-    raise NotImplementedError
+    from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
+    from ..image.registry.client import Registry
+    from ..image.registry.settings import load_settings
+    from ..record import replaced
+
+    name = parse_reference(text)
+    settings = load_settings()
+    if insecure:
+        settings = replaced(settings, insecure_hosts=settings.insecure_hosts | {name.domain})
+    with Registry(name, settings=settings) as registry:
+        data, media_type, _ = registry.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
+    return data, media_type

@@ -1,24 +1,42 @@
-"""Decompress a layer's stream by its magic bytes, in-library: never by a program (CVE-2026-41567)."""
+"""Decompress a layer's stream by its magic bytes, in-library: never by a program (CVE-2026-41567).
+
+Compressed pieces are pushed into an :class:`Inflater`, plain ones come out, each of a bounded size: a bomb of a thousand to
+one fills no memory. The libraries give up the interpreter's lock while they work.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from ..errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from lzma import LZMADecompressor
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
-__all__ = ["PREFIX_BYTES", "compression_of", "decompressed"]
+__all__ = ["PREFIX_BYTES", "Inflater", "compression_of", "decompressed", "inflater"]
 
 PREFIX_BYTES = 6
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
+_PIECE = 1 << 20  # the most that one decompression gives
+_READ = 1 << 18
 _XZ_MEMORY_BYTES = 256 << 20  # what `xz -9` needs is 65 MiB; a header can ask for 4 GiB
 _ZSTD_WINDOW_LOG = 27  # 128 MiB: the limit of `zstd -d` without --long
+
+
+class _Member(Protocol):
+    """One gzip member, zstd frame or xz stream: the decompressor objects of bz2, lzma, zstd and isal are all of this form."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
 def compression_of(prefix: bytes) -> str:
@@ -29,101 +47,202 @@ def compression_of(prefix: bytes) -> str:
     return ""
 
 
-def decompressed(stream: BinaryIO, compression: str) -> BinaryIO:
-    """A reader of the plain bytes; closing it leaves ``stream`` open.
+class Inflater:
+    """A stream of one compression (:func:`compression_of`), of one member or more; made by :func:`inflater`."""
+
+    def __init__(self, name: str, new: Callable[[], _Member], error: type[Exception], *, padded: bool) -> None:
+        self._name = name
+        self._new = new
+        self._error = error
+        self._padded = padded  # zeros may follow a member
+        self._member: _Member | None = new()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The plain pieces that ``data``, whole, gives; it is taken in as far as the iterator is followed.
+
+        Raises: InvalidArgument: the stream is damaged, or something else follows it.
+        """
+        while True:
+            if self._member is None:
+                data = data.lstrip(b"\0") if self._padded else data
+                if not data:
+                    return
+                self._member = self._new()
+            member = self._member
+            try:
+                plain = member.decompress(data, _PIECE)
+            except self._error as error:
+                raise self._damaged(str(error)) from None
+            data = b""
+            if member.eof:
+                data = member.unused_data
+                self._member = None
+            if plain:
+                yield plain
+            if self._member is not None and member.needs_input:
+                return
+
+    def finish(self) -> None:
+        """The compressed stream has ended. Raises: InvalidArgument: it is cut short."""
+        if self._member is not None:
+            raise self._damaged("it ends before its end-of-stream marker")
+
+    def _damaged(self, why: str) -> InvalidArgument:
+        return InvalidArgument(f"cannot unpack the layer: the {self._name} stream: {why}")
+
+
+class _Plain(Inflater):
+    def __init__(self) -> None:
+        self._member = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        return iter((data,) if data else ())
+
+
+def inflater(compression: str) -> Inflater:
+    """What decompresses a stream of ``compression``; ``""`` passes it on as it is.
 
     Raises: Unsupported: bzip2, or zstd without a library.
     """
     if compression == "gzip":
-        return _gzip(stream)
+        return _gzip()
     if compression == "zstd":
-        return _zstd(stream)
+        return _zstd()
     if compression == "xz":
-        return cast(BinaryIO, io.BufferedReader(_XzReader(stream), 1 << 18))
+        return _xz()
     if compression == "bzip2":
         raise Unsupported("cannot unpack a bzip2 layer: not supported; recompress it with gzip, xz or zstd")
-    return stream
+    return _Plain()
 
 
-def _gzip(stream: BinaryIO) -> BinaryIO:
+def _gzip() -> Inflater:
     try:
-        from isal import igzip
-
-        return cast(BinaryIO, igzip.IGzipFile(fileobj=stream, mode="rb"))  # type: ignore[no-untyped-call,unused-ignore]
+        from isal import igzip_lib
     except ImportError:
-        import gzip
+        import zlib
 
-        return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb"))
+        return Inflater("gzip", _ZlibMember, zlib.error, padded=True)
+    flag = igzip_lib.DECOMP_GZIP  # its checksum and length are verified
+    damage: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment,unused-ignore]
+    return Inflater("gzip", lambda: igzip_lib.IgzipDecompressor(flag=flag), damage, padded=True)
 
 
-def _zstd(stream: BinaryIO) -> BinaryIO:
+class _ZlibMember:
+    """zlib's own object keeps no input: what it did not take is its caller's to give again."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._object = zlib.decompressobj(31)  # with a gzip header and trailer
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._object.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._object.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        plain = self._object.decompress(self._object.unconsumed_tail + data, max_length)
+        self.needs_input = len(plain) < max_length and not self._object.unconsumed_tail
+        return plain
+
+
+def _zstd() -> Inflater:
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
         try:
             from backports import zstd  # type: ignore[import-not-found,no-redef,unused-ignore]
         except ImportError:
-            return _zstandard(stream)
+            return _zstandard()
     options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-    return cast(BinaryIO, zstd.ZstdFile(stream, "rb", options=options))
+    return Inflater("zstd", lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, padded=False)
 
 
-def _zstandard(stream: BinaryIO) -> BinaryIO:
+def _zstandard() -> Inflater:
     try:
         import zstandard
     except ImportError:
         raise Unsupported(
             "cannot unpack a zstd layer: no zstd library: pip install backports.zstd (part of Python since 3.14)"
         ) from None
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG).stream_reader(
-        stream, read_across_frames=True, closefd=False
+    return Inflater("zstd", _ZstandardMember, zstandard.ZstdError, padded=False)
+
+
+class _ZstandardMember:
+    """The package ``zstandard`` has no bound on what one call gives: it gets little at a time, and four bytes of a frame make
+    128 KiB at most."""
+
+    _SLICE = 128
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._object = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG).decompressobj()
+        self._waiting = b""
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._object.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._object.unused_data) + self._waiting
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        view = memoryview(self._waiting + data)
+        plain = []
+        size = at = 0
+        while at < len(view) and size < max_length and not self.eof:
+            plain.append(self._object.decompress(view[at : at + self._SLICE]))
+            size += len(plain[-1])
+            at += self._SLICE
+        self._waiting = bytes(view[at:])
+        self.needs_input = not self._waiting
+        return b"".join(plain)
+
+
+def _xz() -> Inflater:
+    import lzma
+
+    return Inflater(
+        "xz",
+        lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES),
+        lzma.LZMAError,
+        padded=True,
     )
-    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, reader), 1 << 18))
 
 
-class _XzReader(io.RawIOBase):
-    """One or more xz streams, with a bound on the memory a header may ask for (:mod:`lzma`'s own file has none)."""
+def decompressed(stream: BinaryIO, compression: str) -> BinaryIO:
+    """A reader of the plain bytes; closing it leaves ``stream`` open. Raises: as :func:`inflater`, and Inflater's own."""
+    if not compression:
+        return stream
+    return cast(BinaryIO, io.BufferedReader(_Inflated(stream, inflater(compression)), _READ))
 
-    def __init__(self, stream: BinaryIO) -> None:
-        import lzma
 
-        self._stream = stream
-        self._lzma = lzma
-        self._decoder = self._new()
+class _Inflated(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, made: Inflater) -> None:
+        self._plain = self._pieces(stream, made)
+        self._rest = memoryview(b"")
 
-    def _new(self) -> LZMADecompressor:
-        return self._lzma.LZMADecompressor(format=self._lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+    @staticmethod
+    def _pieces(stream: BinaryIO, made: Inflater) -> Iterator[bytes]:
+        while data := stream.read(_READ):
+            yield from made.feed(data)
+        made.finish()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer)
-        while True:
-            data = b""
-            if self._decoder.eof:
-                data = self._next_stream(self._decoder.unused_data)
-                if not data:
-                    return 0
-            elif self._decoder.needs_input:
-                data = self._stream.read(1 << 16)
-                if not data:
-                    raise InvalidArgument("cannot unpack the layer: the xz stream is truncated")
-            try:
-                plain = self._decoder.decompress(data, len(view))
-            except self._lzma.LZMAError as error:
-                raise InvalidArgument(f"cannot unpack the layer: xz: {error}") from None
-            if plain:
-                view[: len(plain)] = plain
-                return len(plain)
-
-    def _next_stream(self, rest: bytes) -> bytes:
-        """The first bytes of the stream after this one; padding between streams is zeros."""
-        rest = rest.lstrip(b"\0")
-        while not rest:
-            chunk = self._stream.read(1 << 16)
-            if not chunk:
-                return b""
-            rest = chunk.lstrip(b"\0")
-        self._decoder = self._new()
-        return rest
+        if not self._rest:
+            self._rest = memoryview(next(self._plain, b""))
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

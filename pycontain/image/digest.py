@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
@@ -16,15 +14,26 @@ _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
 class Digest:
     """``encoded`` is lower-case hexadecimal of exactly the algorithm's length, so it is safe as a file name."""
 
-    algorithm: str
-    encoded: str
+    __slots__ = ("algorithm", "encoded")
+
+    def __init__(self, algorithm: str, encoded: str) -> None:
+        self.algorithm = algorithm
+        self.encoded = encoded
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and (self.algorithm, self.encoded) == (other.algorithm, other.encoded)
+
+    def __hash__(self) -> int:
+        return hash(self.encoded)
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.encoded}"
+
+    def __repr__(self) -> str:
+        return f"Digest({str(self)!r})"
 
 
 def parse_digest(text: str) -> Digest:

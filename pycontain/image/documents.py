@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..record import record
 from .digest import Digest, parse_digest
 from .rootfs import ImageConfig
 
 __all__ = [
     "CONFIG_TYPES",
+    "IMAGE_NAME",
     "INDEX_TYPES",
     "LAYER_TYPES",
     "MANIFEST_TYPES",
+    "OCI_CONFIG",
+    "OCI_INDEX",
+    "OCI_LAYER",
+    "OCI_MANIFEST",
     "REF_NAME",
     "Descriptor",
     "ImageDocument",
     "Manifest",
     "Platform",
+    "as_oci_layer",
     "config_to_json",
+    "descriptor_of",
+    "descriptor_to_json",
     "parse_config",
     "parse_index",
     "parse_json",
@@ -49,16 +57,17 @@ LAYER_TYPES = frozenset(
     )
 )
 REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"  # the whole name, in archives of Docker and containerd
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Platform:
     architecture: str
     os: str
     variant: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Descriptor:
     """``size`` in bytes."""
 
@@ -66,16 +75,18 @@ class Descriptor:
     digest: Digest
     size: int
     ref_name: str = ""
+    image_name: str = ""
     platform: Platform | None = None
+    urls: tuple[str, ...] = ()  # of a layer that a registry may not have
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ImageDocument:
     """The image configuration; ``diff_ids`` are the digests of the uncompressed layers, lowest first."""
 
@@ -107,7 +118,7 @@ def parse_index(data: bytes, media_type: str, what: str) -> tuple[Descriptor, ..
     """Raises: InvalidArgument. Spec: image-spec image-index.md."""
     document = parse_json(data, what)
     _check_type(document, media_type, ("layers", "config", "fsLayers"), what)
-    return tuple(_descriptor(each, what) for each in _list(document, "manifests", what, required=True))
+    return tuple(descriptor_of(each, what) for each in _list(document, "manifests", what, required=True))
 
 
 def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest:
@@ -115,8 +126,8 @@ def parse_manifest(data: bytes, media_type: str, what: str) -> Manifest:
     document = parse_json(data, what)
     _check_type(document, media_type, ("manifests", "fsLayers"), what)
     manifest = Manifest(
-        config=_descriptor(_get(document, "config", dict, what), what),
-        layers=tuple(_descriptor(each, what) for each in _list(document, "layers", what, required=True)),
+        config=descriptor_of(_get(document, "config", dict, what), what),
+        layers=tuple(descriptor_of(each, what) for each in _list(document, "layers", what, required=True)),
     )
     if manifest.config.media_type not in CONFIG_TYPES:
         raise InvalidArgument(
@@ -185,22 +196,39 @@ def _check_type(document: dict[str, Any], expected: str, foreign: tuple[str, ...
             raise InvalidArgument(f"cannot use {what}: ambiguous: a {expected.split('.')[-2]} document with {key!r}")
 
 
-def _descriptor(value: object, what: str) -> Descriptor:
+def descriptor_of(value: object, what: str) -> Descriptor:
+    """Raises: InvalidArgument. Spec: image-spec descriptor.md, "Properties"."""
     if not isinstance(value, dict):
         raise InvalidArgument(f"cannot read {what}: a descriptor is not an object")
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
         raise InvalidArgument(f"cannot read {what}: a descriptor's size is {size!r}")
     annotations = value.get("annotations") or {}
-    ref_name = annotations.get(REF_NAME, "") if isinstance(annotations, dict) else ""
+    ref_name, image_name = (
+        (annotations.get(REF_NAME, ""), annotations.get(IMAGE_NAME, "")) if isinstance(annotations, dict) else ("", "")
+    )
     platform = value.get("platform")
     return Descriptor(
         media_type=_get(value, "mediaType", str, what),
         digest=parse_digest(_get(value, "digest", str, what)),
         size=size,
         ref_name=ref_name if isinstance(ref_name, str) else "",
+        image_name=image_name if isinstance(image_name, str) else "",
         platform=_platform(platform, what) if isinstance(platform, dict) else None,
     )
+
+
+def descriptor_to_json(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
+
+
+def as_oci_layer(descriptor: Descriptor) -> Descriptor:
+    """The same layer by OCI's name for its media type: an OCI manifest has no other (image-spec manifest.md, "layers")."""
+    docker = "application/vnd.docker.image.rootfs.diff.tar"
+    if not descriptor.media_type.startswith(docker):
+        return descriptor
+    suffix = descriptor.media_type[len(docker) :].replace(".", "+")
+    return Descriptor(media_type=OCI_LAYER + suffix, digest=descriptor.digest, size=descriptor.size)
 
 
 def _platform(value: dict[str, Any], what: str) -> Platform:

@@ -6,12 +6,12 @@ synced and renamed. It is never changed afterwards, so any number of containers 
 
 from __future__ import annotations
 
-import io
 import os
-from typing import BinaryIO, cast
+from errno import EDQUOT, ENOSPC
+from typing import BinaryIO
 
-from ..errors import InvalidArgument
-from .compression import PREFIX_BYTES, compression_of, decompressed
+from ..errors import InvalidArgument, PycontainError, SetupFailed, errno_name
+from .compression import PREFIX_BYTES, Inflater, compression_of, inflater
 from .digest import Digest, new_hasher
 from .users import is_opaque
 from .workspace import locked, make_data_dir, workspace
@@ -20,13 +20,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import Buffer
-
     from .documents import Descriptor
-    from .unpack import LayerLimits, LayerStats
+    from .unpack import LayerLimits, LayerStats, LayerWriter
 
-__all__ = ["HashingReader", "ensure_layer", "layer_path", "publish_layer", "stack_layers", "unpack_stream"]
+__all__ = [
+    "about",
+    "HashingReader",
+    "ensure_layer",
+    "layer_path",
+    "layer_size",
+    "publish_layer",
+    "size_path",
+    "stack_layers",
+    "unpack_stream",
+]
 
+_READ = 1 << 18
+_PIECES_AHEAD = 4  # of a megabyte
 _LAYER_MODE = 0o755  # of the root directory, when the layer does not say
 
 
@@ -63,6 +73,26 @@ def layer_path(data_root: str, diff_id: Digest) -> str:
     return f"{data_root}/layers/{diff_id.encoded}"
 
 
+def size_path(data_root: str, diff_id: Digest) -> str:
+    """The file that tells the size of an unpacked layer."""
+    return f"{data_root}/sizes/{diff_id.encoded}"
+
+
+def layer_size(data_root: str, diff_id: Digest) -> int:
+    """The bytes of an unpacked layer's files."""
+    path = layer_path(data_root, diff_id)
+    try:
+        with open(size_path(data_root, diff_id), encoding="ascii") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError):
+        return sum(
+            os.lstat(f"{above}/{name}").st_size
+            for above, _, files in os.walk(path)
+            for name in files
+            if not os.path.islink(f"{above}/{name}")
+        )
+
+
 def ensure_layer(
     data_root: str,
     diff_id: Digest,
@@ -83,7 +113,7 @@ def ensure_layer(
             return target
         with workspace(data_root) as (work, work_fd), open_blob(descriptor) as blob:
             raw = HashingReader(blob, descriptor.digest.algorithm)
-            found, _ = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
+            found, stats = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
             if raw.size != descriptor.size or raw.digest != descriptor.digest:
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: the blob is {raw.digest} ({raw.size} bytes, "
@@ -93,8 +123,14 @@ def ensure_layer(
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: unpacked it is {found}, the configuration says {diff_id}"
                 )
-            publish_layer(data_root, f"{work}/layer", diff_id)
+            publish_layer(data_root, f"{work}/layer", diff_id, stats.file_bytes)
     return target
+
+
+def about(error: PycontainError, what: str) -> PycontainError:
+    """An error of :func:`unpack_stream`, saying ``what`` it is about instead of "the layer"."""
+    error.args = (str(error).replace("the layer", what, 1),)
+    return error
 
 
 def unpack_stream(
@@ -102,61 +138,73 @@ def unpack_stream(
 ) -> tuple[Digest, LayerStats]:
     """Decompress ``raw`` and unpack it to ``layer`` in the directory ``work_fd``; answers with the diff_id.
 
-    ``raw`` is read to its end. Raises: as :func:`unpack_layer`; InvalidArgument: the compressed stream is damaged.
+    ``raw`` is read to its end. Raises: as :class:`LayerWriter`; InvalidArgument: the compressed stream is damaged;
+    SetupFailed: reading it failed.
     """
-    from .unpack import unpack_layer
+    from .unpack import LayerWriter
 
-    prefix = raw.read(PREFIX_BYTES)
-    while len(prefix) < PREFIX_BYTES and (more := raw.read(PREFIX_BYTES - len(prefix))):
+    prefix = _read(raw, PREFIX_BYTES)
+    while len(prefix) < PREFIX_BYTES and (more := _read(raw, PREFIX_BYTES - len(prefix))):
         prefix += more  # a pipe may give a byte at a time
-    compression = compression_of(prefix)
+    plain = inflater(compression_of(prefix))
     os.mkdir("layer", 0o700, dir_fd=work_fd)
     layer_fd = os.open("layer", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)
     try:
         os.fchmod(layer_fd, _LAYER_MODE)  # nobody else gets here: the directories above are 0700
-        whole = io.BufferedReader(_Rejoined(prefix, raw), 1 << 18)
-        plain = HashingReader(decompressed(cast(BinaryIO, whole), compression), algorithm)
-        try:
-            stats = unpack_layer(cast(BinaryIO, plain), layer_fd, limits=limits)
-        except (EOFError, OSError, ValueError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument(f"cannot unpack the layer: the {compression or 'tar'} stream: {error}") from error
-        except Exception as error:
-            if type(error).__name__ not in ("error", "ZstdError", "IsalError"):  # zlib's, zstd's, isal's own classes
-                raise
-            raise InvalidArgument(f"cannot unpack the layer: the {compression} stream: {error}") from error
-        raw.drain()
+        with LayerWriter(layer_fd, limits=limits) as writer:
+            digest = _push(raw, prefix, plain, writer, algorithm)
+            return digest, writer.finish()
     finally:
         os.close(layer_fd)
-    return plain.digest, stats
 
 
-class _Rejoined(io.RawIOBase):
-    """A stream whose first bytes were taken (and counted) to look at them."""
+def _push(raw: HashingReader, prefix: bytes, plain: Inflater, writer: LayerWriter, algorithm: str) -> Digest:
+    """All of the stream through the inflater into the writer; the digest of the plain bytes."""
+    from .behind import Behind
 
-    def __init__(self, prefix: bytes, rest: HashingReader) -> None:
-        self._prefix = prefix
-        self._rest = rest
+    hasher = new_hasher(algorithm)
 
-    def readable(self) -> bool:
-        return True
+    def write(piece: bytes) -> None:
+        hasher.update(piece)
+        writer.feed(piece)
 
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        data = self._prefix[: len(view)] or self._rest.read(len(view))
-        self._prefix = self._prefix[len(data) :]
-        view[: len(data)] = data
-        return len(data)
+    # Inflating is half of the work, and hashing and writing the other half: a thread each.
+    with Behind(write, depth=_PIECES_AHEAD) as behind:
+        data = prefix
+        while data:
+            for piece in plain.feed(data):
+                behind.put(piece)
+            data = _read(raw, _READ)
+        plain.finish()
+        behind.finish()
+    return Digest(algorithm, hasher.hexdigest())
 
 
-def publish_layer(data_root: str, source: str, diff_id: Digest) -> None:
-    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer."""
+def _read(raw: HashingReader, size: int) -> bytes:
+    try:
+        return raw.read(size)
+    except OSError as error:  # the stream's, or that of the file to which it is copied
+        hint = ": free space on the file system of the data root" if error.errno in (ENOSPC, EDQUOT) else ""
+        raise SetupFailed(
+            f"cannot unpack the layer: reading it: {error.strerror or error} ({errno_name(error.errno or 0)}){hint}",
+            step="unpack",
+            errno=error.errno or 0,
+        ) from error
+
+
+def publish_layer(data_root: str, source: str, diff_id: Digest, size: int) -> None:
+    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer.
+
+    ``size``: the bytes of its files, which :func:`layer_size` tells from then on.
+    """
     from .. import _native
 
     make_data_dir(f"{data_root}/layers")
     fd = os.open(f"{data_root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        make_data_dir(f"{data_root}/sizes")
+        with open(size_path(data_root, diff_id), "w", encoding="ascii") as file:
+            file.write(str(size))
         _native.syncfs(fd)  # all of the layer's data before its name: a name after a power cut is a promise
         os.rename(source, layer_path(data_root, diff_id))
         os.fsync(fd)

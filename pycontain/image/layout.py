@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import ImageNotFound, InvalidArgument, PycontainError, Unsupported, errno_name
+from ..record import record
+from .blobs import has_blob, keep_bytes
 from .digest import Digest, new_hasher, parse_digest
 from .documents import (
     INDEX_TYPES,
@@ -27,8 +28,10 @@ from .documents import (
     parse_json,
     parse_manifest,
 )
-from .layers import ensure_layer, stack_layers
+from .layers import ensure_layer, layer_path, stack_layers
+from .publish import check_image
 from .rootfs import RootFS
+from .workspace import locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def machine_platform() -> Platform:
     return Platform(architecture=architecture, os="linux", variant=variant)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ImageInLayout:
     """One image's verified documents. ``image_id`` is the digest of the configuration."""
 
@@ -152,12 +155,7 @@ class Layout:
     def _image(self, descriptor: Descriptor, what: str) -> ImageInLayout:
         manifest = parse_manifest(self.read(descriptor), descriptor.media_type, what)
         document = parse_config(self.read(manifest.config), f"{self.path}: {manifest.config.digest}")
-        if len(document.diff_ids) != len(manifest.layers):
-            raise InvalidArgument(
-                f"cannot use {what}: {len(manifest.layers)} layers and {len(document.diff_ids)} diff_ids"
-            )
-        if document.os != "linux":
-            raise Unsupported(f"cannot use {what}: it is an image for {document.os or 'no'} os; linux is needed")
+        check_image(manifest, document, what)
         return ImageInLayout(manifest_descriptor=descriptor, manifest=manifest, document=document)
 
     def _by_digest(self, text: str) -> Descriptor:
@@ -246,13 +244,19 @@ def resolve_layout(path: str, ref: str, *, data_root: str, image: str, limits: L
     """Unpack what is missing of an image's layers and answer with the root filesystem."""
     with Layout(path) as layout:
         found = layout.find(ref)
-        paths = [
-            ensure_layer(data_root, diff_id, layer, layout.open_blob, limits=limits)
-            for diff_id, layer in zip(found.document.diff_ids, found.manifest.layers, strict=True)
-        ]
+        paths = [layer_path(data_root, diff_id) for diff_id in found.document.diff_ids]
+        if not has_blob(data_root, found.manifest.config) or not all(map(os.path.isdir, paths)):
+            with locked(data_root, "storing", shared=True):
+                for diff_id, layer in zip(found.document.diff_ids, found.manifest.layers, strict=True):
+                    ensure_layer(data_root, diff_id, layer, layout.open_blob, limits=limits)
+                # not an image of ours; but who runs it holds a lock on this blob, and so its layers (usage.py)
+                keep_bytes(data_root, layout.read(found.manifest.config), found.manifest.config)
     if not paths:
         raise InvalidArgument(f"cannot use {image}: the image has no layers, so there is nothing to run")
-    return RootFS(image=image, lower=stack_layers(paths), config=found.document.config, image_id=str(found.image_id))
+    return RootFS(
+        image=image, lower=stack_layers(paths), config=found.document.config, image_id=str(found.image_id),
+        platform=f"{found.document.os}/{found.document.architecture}",
+    )  # fmt: skip
 
 
 def _of(ref: str) -> str:

@@ -7,9 +7,9 @@ the rest of resolving an image.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from ..errors import InvalidArgument
+from ..record import record
 
 __all__ = ["RESERVED", "ImageName", "name_record_path", "parse_image_name", "parse_reference", "stored_names"]
 
@@ -24,7 +24,7 @@ _TAG = _ALNUM | frozenset("_.-")
 _DEFAULT_DOMAIN = "docker.io"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class ImageName:
     """A parsed name, in its short ("familiar") form: ``docker.io/library/debian`` is ``debian``.
 

@@ -1,22 +1,80 @@
-"""What the data root knows about its images: ``images/<id>`` for each image, ``names/<NAME>`` for each name of one.
+"""What the data root knows about its images: ``images/<id>`` for each image, ``names/<NAME>``, a link to it, for each name.
 
-Small files, replaced by rename: a start reads one of each, and ``pycontain images`` all of them, and nothing else.
+Small files, replaced by rename: a start follows one link, ``pycontain images`` reads these files and nothing else. They are
+changed under the lock ``index`` only, and ``index.json``, for other tools, is written anew from them each time, so that a
+crash between the two is mended by the next change. Readers take no lock.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from typing import Any
 
-from .rootfs import ImageConfig
+from ..errors import Conflict, ImageNotFound, InvalidArgument, errno_name
+from ..record import record
+from .digest import Digest, parse_digest
+from .documents import OCI_INDEX, REF_NAME, Descriptor, descriptor_of, descriptor_to_json
+from .names import ImageName, name_record_path, parse_reference
+from .workspace import replace_file, replace_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .documents import Descriptor
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["HistoryEntry", "ImageDetails", "ImageInfo", "LayerInfo"]
+__all__ = [
+    "ImageInfo",
+    "ImageRecord",
+    "LayerRecord",
+    "drop_name",
+    "find_id",
+    "image_names",
+    "list_images",
+    "info_of",
+    "list_records",
+    "named_id",
+    "read_record",
+    "set_names",
+    "write_index",
+    "write_record",
+]
+
+_HEX = frozenset("0123456789abcdef")
+_MAX_RECORD_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
+class LayerRecord:
+    """``size`` in bytes: of its files, unpacked."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+    size: int
+
+
+@record
+class ImageRecord:
+    """All that an image consists of, lowest layer first, and what a list of images shows."""
+
+    id: str  # "sha256:..." of the configuration
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[LayerRecord, ...]
+    created: str  # RFC 3339, as its maker wrote it; "" when not said
+    labels: tuple[tuple[str, str], ...] = ()
+    parent: str = ""  # the image that this one was committed from
+    tagged: float = 0.0  # seconds since 1970 of the last name given; 0 never
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.layers)
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        return (self.manifest, self.config, *(each.descriptor for each in self.layers))
+
+
+@record
 class ImageInfo:
     """One image, as a list shows it. ``size`` is in bytes: the files of all its layers, unpacked."""
 
@@ -28,39 +86,217 @@ class ImageInfo:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerInfo:
-    """One layer: ``size`` in bytes of its files, ``path`` of the unpacked directory, ``descriptor`` of its blob."""
-
-    diff_id: str
-    size: int
-    path: str
-    descriptor: Descriptor
+# Reading
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryEntry:
-    """One step of how the image was made, oldest first. ``layer`` is None where it changed no file."""
+def read_record(data_root: str, image_id: str) -> ImageRecord:
+    """The record of an image, by its whole id. Raises: ImageNotFound; InvalidArgument: it is damaged."""
+    digits = image_id.removeprefix("sha256:")
+    try:
+        return _parse(_read(f"{data_root}/images/{digits}"), digits)
+    except FileNotFoundError:
+        raise ImageNotFound(f"no such image: {image_id} is not in {data_root}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(f"{data_root}/images/{digits}", error) from None
 
-    created: str
-    created_by: str
-    author: str = ""
-    comment: str = ""
-    layer: LayerInfo | None = None
+
+def list_records(data_root: str) -> list[ImageRecord]:
+    """Every image, by id. Raises: InvalidArgument: a record is damaged."""
+    found = []
+    for digits in _ids(data_root):
+        try:
+            found.append(read_record(data_root, digits))
+        except ImageNotFound:
+            pass  # removed meanwhile
+    return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageDetails:
-    """Everything about one image. ``config`` is what runs; ``document`` the whole configuration as its maker wrote it."""
+def image_names(data_root: str) -> dict[str, list[str]]:
+    """The names of each image id, sorted: ``{"sha256:...": ["debian:12", "debian@sha256:..."]}``."""
+    found: dict[str, list[str]] = {}
+    try:
+        entries = sorted(os.listdir(f"{data_root}/names"))
+    except FileNotFoundError:
+        return found
+    for entry in entries:
+        if entry.startswith("."):
+            continue
+        try:
+            digits = os.readlink(f"{data_root}/names/{entry}").rpartition("/")[2]
+        except FileNotFoundError:
+            continue  # taken away meanwhile
+        except OSError as error:
+            raise _damaged(f"{data_root}/names/{entry}", error) from None
+        found.setdefault(f"sha256:{digits}", []).append(entry.replace("%2F", "/"))
+    return found
 
-    info: ImageInfo
-    config: ImageConfig
-    document: dict[str, object]
-    manifest: Descriptor
-    layers: tuple[LayerInfo, ...]  # lowest first
-    history: tuple[HistoryEntry, ...]
-    architecture: str
-    os: str
-    variant: str = ""
-    author: str = ""
-    comment: str = ""
+
+def list_images(data_root: str) -> list[ImageInfo]:
+    """Every image, newest first; one without a name has no names. Raises: InvalidArgument: a record is damaged."""
+    names = image_names(data_root)
+    found = []
+    for digits in _ids(data_root):
+        path = f"{data_root}/images/{digits}"
+        try:
+            document = json.loads(_read(path))
+            info = _info(f"sha256:{digits}", document, names.get(f"sha256:{digits}", ()))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, error) from None
+        found.append(info)
+    found.sort(key=lambda info: info.created, reverse=True)
+    return found
+
+
+def info_of(found: ImageRecord, names: Iterable[str]) -> ImageInfo:
+    tags, digests = _split(names)
+    return ImageInfo(
+        id=found.id, names=tags, digests=digests, created=found.created, size=found.size, labels=found.labels
+    )
+
+
+def find_id(data_root: str, text: str) -> str:
+    """The image id for a name, an id, or the beginning of an id.
+
+    Raises: ImageNotFound; Conflict: several images begin so; InvalidArgument: neither a name nor an id.
+    """
+    digits = text.removeprefix("sha256:")
+    is_hex = _HEX.issuperset(digits)
+    if is_hex and len(digits) == 64:
+        if os.path.exists(f"{data_root}/images/{digits}"):
+            return f"sha256:{digits}"
+        raise ImageNotFound(f"no such image: {text} is not in {data_root}")
+    if digits == text:
+        name = parse_reference(text)
+        found = named_id(data_root, name)
+        if found:
+            return found
+    if is_hex and digits:
+        matching = [each for each in _ids(data_root) if each.startswith(digits)]
+        if len(matching) > 1:
+            raise Conflict(
+                f"{text} is the beginning of {len(matching)} image ids: write more of it: {', '.join(x[:16] for x in matching[:5])}"
+            )
+        if matching:
+            return f"sha256:{matching[0]}"
+    raise ImageNotFound(f"no such image: {text} is not in {data_root}")
+
+
+def named_id(data_root: str, name: ImageName) -> str:
+    """The id of the image of that name; "" when there is none. Raises: InvalidArgument: the name's link is damaged."""
+    path = name_record_path(data_root, name)
+    try:
+        digits = os.readlink(path).rpartition("/")[2]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise _damaged(path, error) from None
+    if len(digits) != 64 or not _HEX.issuperset(digits):
+        raise _damaged(path, ValueError("it is no link to an image"))
+    return f"sha256:{digits}"
+
+
+# Changing: the caller holds the lock "index"
+
+
+def write_record(data_root: str, found: ImageRecord) -> None:
+    document: dict[str, Any] = {
+        "manifest": descriptor_to_json(found.manifest),
+        "config": descriptor_to_json(found.config),
+        "layers": [
+            {**descriptor_to_json(x.descriptor), "diffId": str(x.diff_id), "unpacked": x.size} for x in found.layers
+        ],
+        "created": found.created,
+        "unpacked": found.size,
+        "labels": dict(found.labels),
+        "parent": found.parent,
+        "tagged": found.tagged,
+    }
+    data = json.dumps(document, separators=(",", ":")).encode()
+    replace_file(f"{data_root}/images/{found.id.removeprefix('sha256:')}", data)
+
+
+def set_names(data_root: str, names: Sequence[ImageName], image_id: str) -> None:
+    """Give the image these names; an image that had one of them loses it, atomically."""
+    for name in names:
+        replace_link(name_record_path(data_root, name), f"../images/{image_id.removeprefix('sha256:')}")
+
+
+def drop_name(data_root: str, name: str) -> None:
+    try:
+        os.unlink(f"{data_root}/names/{name.replace('/', '%2F')}")
+    except FileNotFoundError:
+        pass
+
+
+def write_index(data_root: str) -> None:
+    """``index.json`` anew: each image under each of its names, and once without one when it has none."""
+    names = image_names(data_root)
+    manifests: list[dict[str, Any]] = []
+    for each in list_records(data_root):
+        descriptor = descriptor_to_json(each.manifest)
+        tags = [name for name in names.get(each.id, ()) if "@" not in name]
+        manifests += [{**descriptor, "annotations": {REF_NAME: tag}} for tag in tags] or [descriptor]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    replace_file(f"{data_root}/index.json", json.dumps(index, separators=(",", ":")).encode())
+
+
+def _ids(data_root: str) -> list[str]:
+    try:
+        return sorted(each for each in os.listdir(f"{data_root}/images") if len(each) == 64 and _HEX.issuperset(each))
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 1 << 16)
+        while len(data) >= 1 << 16 and len(data) <= _MAX_RECORD_BYTES and (more := os.read(fd, 1 << 20)):
+            data += more
+        return data
+    finally:
+        os.close(fd)
+
+
+def _split(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(x for x in names if "@" not in x), tuple(x for x in names if "@" in x)
+
+
+def _info(image_id: str, document: dict[str, Any], names: Iterable[str]) -> ImageInfo:
+    tags, digests = _split(names)
+    return ImageInfo(
+        id=image_id,
+        names=tags,
+        digests=digests,
+        created=document["created"],
+        size=document["unpacked"],
+        labels=tuple(document["labels"].items()),
+    )
+
+
+def _parse(data: bytes, digits: str) -> ImageRecord:
+    document = json.loads(data)
+    return ImageRecord(
+        id=f"sha256:{digits}",
+        manifest=descriptor_of(document["manifest"], "the manifest"),
+        config=descriptor_of(document["config"], "the configuration"),
+        layers=tuple(
+            LayerRecord(
+                descriptor=descriptor_of(each, "a layer"), diff_id=parse_digest(each["diffId"]), size=each["unpacked"]
+            )
+            for each in document["layers"]
+        ),
+        created=document["created"],
+        labels=tuple(document["labels"].items()),
+        parent=document["parent"],
+        tagged=document["tagged"],
+    )
+
+
+def _damaged(path: str, error: Exception) -> InvalidArgument:
+    why = f"{error.strerror} ({errno_name(error.errno or 0)})" if isinstance(error, OSError) else str(error)
+    return InvalidArgument(
+        f"cannot read the record {path}: it is damaged: {why}: move it away, then pull, load or import the image again"
+    )

@@ -12,15 +12,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .names import ImageName
 
-__all__ = ["resolve"]
+__all__ = ["NotHere", "is_pullable", "resolve"]
 
 _HEX = frozenset("0123456789abcdef")
+_MEMO_ENTRIES = 256
 
 
-def resolve(image: str, *, data_root: str, in_user_namespace: bool = False) -> RootFS:
+class NotHere(ImageNotFound):
+    """No image of that name in the store; a registry may have it."""
+
+
+def is_pullable(image: str) -> bool:
+    """Whether ``image`` is a name that a registry can be asked for, and not an id, a path or one of our own words."""
+    if image == "host" or image.startswith(("/", "./", "../", "oci:", "sha256:")) or image in (".", ".."):
+        return False
+    return not (len(image) == 64 and _HEX.issuperset(image))
+
+
+def resolve(
+    image: str, *, data_root: str, in_user_namespace: bool = False, memo: dict[tuple[str, str], RootFS] | None = None
+) -> RootFS:
     """The root filesystem of ``host``, ``/dir``, ``./dir``, ``../dir``, ``oci:DIR[:REF]``, a name or an image id.
 
-    Layers of an OCI layout that are not unpacked yet are unpacked here. ``data_root`` is an absolute path.
+    Layers of an OCI layout that are not unpacked yet are unpacked here. ``data_root`` is an absolute path. ``memo`` keeps
+    answers by (image, id): what has an id never changes; whoever passes one must hold the image afterwards (usage.py).
     Raises: ImageNotFound, InvalidArgument, Unsupported.
     """
     if image == "host":
@@ -33,8 +48,8 @@ def resolve(image: str, *, data_root: str, in_user_namespace: bool = False) -> R
         return _layout(image, data_root)
     digits = image.removeprefix("sha256:")
     if len(digits) == 64 and _HEX.issuperset(digits):
-        return _image_id(image, digits, data_root)
-    return _named(image, data_root)
+        return _image_id(image, digits, data_root, memo)
+    return _named(image, data_root, memo)
 
 
 def _directory(image: str) -> RootFS:
@@ -76,27 +91,28 @@ def _layout(image: str, data_root: str) -> RootFS:
     return resolve_layout(path, ref, data_root=data_root, image=image)
 
 
-def _named(image: str, data_root: str) -> RootFS:
-    from .names import name_record_path, parse_image_name
+def _named(image: str, data_root: str, memo: dict[tuple[str, str], RootFS] | None) -> RootFS:
+    from .names import parse_reference
+    from .records import find_id, named_id
 
-    name = parse_image_name(image)
-    try:
-        record = _read(name_record_path(data_root, name))
-    except OSError as error:
-        raise _unknown(image, name, data_root, error) from None
-    import json
-
-    try:
-        image_id = str(json.loads(record)["imageId"])
-    except (ValueError, KeyError, TypeError):
-        raise InvalidArgument(
-            f"cannot use image {image}: its record in {data_root}/names is damaged: import it again"
-        ) from None
-    return _image_id(image, image_id.removeprefix("sha256:"), data_root)
+    digits = ""
+    if _HEX.issuperset(image):  # the beginning of an id, unless an image has that name
+        try:
+            digits = find_id(data_root, image)
+        except ImageNotFound:
+            pass
+    name = parse_reference(image)
+    image_id = digits or named_id(data_root, name)
+    if not image_id:
+        raise _unknown(image, name, data_root)
+    return _image_id(image, image_id.removeprefix("sha256:"), data_root, memo)
 
 
-def _image_id(image: str, digits: str, data_root: str) -> RootFS:
+def _image_id(image: str, digits: str, data_root: str, memo: dict[tuple[str, str], RootFS] | None) -> RootFS:
     """An image of the data root. Its documents were verified when they were written, and the data root is ours."""
+    known = memo.get((image, digits)) if memo else None
+    if known is not None:
+        return known
     from .documents import parse_config
     from .layers import layer_path, stack_layers
 
@@ -105,7 +121,7 @@ def _image_id(image: str, digits: str, data_root: str) -> RootFS:
     except OSError as error:
         raise ImageNotFound(
             f"cannot find image {image}: no such image in {data_root}: {error.strerror} "
-            f"({errno_name(error.errno or 0)}): `pycontain import FILE NAME` makes one"
+            f"({errno_name(error.errno or 0)}): `pycontain pull`, `load` and `import` bring one"
         ) from None
     document = parse_config(data, f"image {image}")
     paths = [layer_path(data_root, each) for each in document.diff_ids]
@@ -114,7 +130,15 @@ def _image_id(image: str, digits: str, data_root: str) -> RootFS:
             raise ImageNotFound(f"cannot use image {image}: its layer {path} is gone (ENOENT): import it again")
     if not paths:
         raise InvalidArgument(f"cannot use image {image}: it has no layers, so there is nothing to run")
-    return RootFS(image=image, lower=stack_layers(paths), config=document.config, image_id=f"sha256:{digits}")
+    found = RootFS(
+        image=image, lower=stack_layers(paths), config=document.config, image_id=f"sha256:{digits}",
+        platform=f"{document.os}/{document.architecture}",
+    )  # fmt: skip
+    if memo is not None:
+        if len(memo) >= _MEMO_ENTRIES:
+            memo.clear()
+        memo[(image, digits)] = found
+    return found
 
 
 def _read(path: str) -> bytes:
@@ -125,7 +149,7 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> ImageNotFound:
+def _unknown(image: str, name: ImageName, data_root: str) -> NotHere:
     import difflib
 
     from .names import stored_names
@@ -137,8 +161,8 @@ def _unknown(image: str, name: ImageName, data_root: str, error: OSError) -> Ima
     if os.path.isdir(image):
         near = [f"./{image}"]
     others = [each for each in short if each.partition(":")[0] == name.repository]
-    return ImageNotFound(
-        f"cannot find image {image}: no such image: {name} is not in {data_root}/names: {error.strerror} "
-        f"({errno_name(error.errno or 0)}): `pycontain import FILE {image}` makes it, or use a directory (./dir), "
-        f"oci:DIR[:REF] or host." + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
+    return NotHere(
+        f"cannot find image {image}: no such image: {name} is not in {data_root}: `pycontain pull {image}` fetches it, "
+        f"`pycontain load` and `pycontain import` make one; or use a directory (./dir), oci:DIR[:REF] or host."
+        + (f' Did you mean "{(near or others)[0]}"?' if near or others else "")
     )

@@ -46,6 +46,7 @@ class RootFS:
     shown: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     image_id: str = ""  # "sha256:..." of the configuration; "" for a directory and for host
+    platform: str = ""  # "linux/amd64"; "" for what has no configuration
 
     @property
     def files(self) -> tuple[str, ...]:

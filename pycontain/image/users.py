@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import InvalidArgument, errno_name
 from ..record import record
 
-__all__ = ["ResolvedUser", "is_opaque", "read_file_in_layers", "resolve_user"]
+__all__ = ["MergedDirectory", "ResolvedUser", "is_opaque", "read_file_in_layers", "resolve_user"]
 
 _MAX_ID = 2**31 - 1
 _MAX_HOPS = 40  # the kernel's own limit on symbolic links in one walk
@@ -153,6 +153,27 @@ def read_file_in_layers(lower: tuple[str, ...], path: str, limit: int) -> bytes 
         walk.close()
 
 
+class MergedDirectory:
+    """The directories, topmost first, that an overlay of ``lower`` would merge at ``path``: for a block, their descriptors.
+
+    None when there is no directory. Looked up as in :func:`read_file_in_layers`. Raises: InvalidArgument: a loop of links.
+    """
+
+    def __init__(self, lower: tuple[str, ...], path: str) -> None:
+        self._walk = _LayerWalk(lower)
+        self._path = path
+
+    def __enter__(self) -> list[int] | None:
+        try:
+            return self._walk.directory(self._path)
+        except BaseException:
+            self._walk.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._walk.close()
+
+
 class _LayerWalk:
     """One walk through stacked directories; a merged directory is the list of its fds, topmost first."""
 
@@ -166,6 +187,23 @@ class _LayerWalk:
         self._fds.clear()
 
     def read(self, path: str, limit: int) -> bytes | None:
+        found = self._walk(path)
+        if found is None:
+            return None
+        if isinstance(found, list):
+            raise InvalidArgument(f"cannot read {path} of the image: it is a directory, a regular file is needed")
+        dirfd, name, info = found
+        if not stat.S_ISREG(info.st_mode):  # asked before the open: opening a device can do things
+            raise InvalidArgument(f"cannot read {path} of the image: it is not a regular file")
+        return _read_regular(dirfd, name, path, limit)
+
+    def directory(self, path: str) -> list[int] | None:
+        """The descriptors of a merged directory, topmost first; None when there is none."""
+        found = self._walk(path)
+        return found if isinstance(found, list) else None
+
+    def _walk(self, path: str) -> list[int] | tuple[int, str, os.stat_result] | None:
+        """A merged directory, or (directory, name, status) of what is none, or None when there is nothing."""
         root = [self._open(layer, None) for layer in self._lower]
         stack = [root]
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
@@ -193,11 +231,9 @@ class _LayerWalk:
                 todo.extend(each for each in reversed(target.split("/")) if each not in ("", "."))
             elif todo:
                 return None  # a file in the middle of the path
-            elif not stat.S_ISREG(info.st_mode):  # asked before the open: opening a device can do things
-                raise InvalidArgument(f"cannot read {path} of the image: it is not a regular file")
             else:
-                return _read_regular(dirfd, part, path, limit)
-        raise InvalidArgument(f"cannot read {path} of the image: it is a directory, a regular file is needed")
+                return dirfd, part, info
+        return stack[-1]
 
     def _open(self, path: str, dirfd: int | None) -> int:
         follow = 0 if dirfd is None else os.O_NOFOLLOW  # the layer's own path is ours and may hold links

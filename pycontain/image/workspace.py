@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .remove_tree import remove_entry
 
-__all__ = ["locked", "make_data_dir", "replace_file", "workspace"]
+__all__ = ["locked", "locked_unless", "make_data_dir", "replace_file", "replace_link", "try_lock", "workspace"]
+
+_POLL_S = 0.05
 
 
 def make_data_dir(path: str) -> None:
@@ -22,15 +25,52 @@ def make_data_dir(path: str) -> None:
 
 
 @contextmanager
-def locked(data_root: str, name: str) -> Iterator[None]:
+def locked(data_root: str, name: str, *, shared: bool = False) -> Iterator[None]:
     """Hold ``<data-root>/locks/<name>``, waiting for it. The empty file stays: removing a lock file makes two locks."""
-    make_data_dir(f"{data_root}/locks")
-    fd = os.open(f"{data_root}/locks/{name}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _open_lock(data_root, name)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def locked_unless(data_root: str, name: str, stop: Callable[[], bool]) -> Iterator[bool]:
+    """As :func:`locked`, for a thread that nobody can interrupt: waits as long as ``stop()`` is false; whether it is held."""
+    fd = _open_lock(data_root, name)
+    try:
+        while not stop():
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_POLL_S)
+            else:
+                yield True
+                return
+        yield False
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def try_lock(data_root: str, name: str) -> Iterator[bool]:
+    """As :func:`locked`, without waiting: whether it is held."""
+    fd = _open_lock(data_root, name)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+def _open_lock(data_root: str, name: str) -> int:
+    make_data_dir(f"{data_root}/locks")
+    return os.open(f"{data_root}/locks/{name}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
@@ -86,8 +126,7 @@ def _remove_held(parent_fd: int, stale: list[tuple[str, int]]) -> None:
 
 def replace_file(path: str, data: bytes) -> None:
     """Write a small file atomically: temporary name, fsync, rename, fsync of the directory."""
-    directory, name = os.path.split(path)
-    temporary = f"{directory}/.{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
+    temporary = _beside(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -101,7 +140,29 @@ def replace_file(path: str, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_parent(path)
+
+
+def replace_link(path: str, target: str) -> None:
+    """Make a symbolic link, or point an existing one elsewhere, atomically."""
+    temporary = _beside(path)
+    os.symlink(target, temporary)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_parent(path)
+
+
+def _beside(path: str) -> str:
+    """A name that no reader looks at, in the same directory."""
+    directory, name = os.path.split(path)
+    return f"{directory}/.{name[:200]}.{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def _sync_parent(path: str) -> None:
+    directory_fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory_fd)
     finally:

@@ -11,6 +11,7 @@ from ..image.rootfs import DEFAULT_PATH
 from ..mount_options import ATTRIBUTE_WORDS
 from ..plan_namespaces import host_id
 from ..record import replaced
+from ..request import Mount
 from ..spec.runtime import (
     CPU,
     BlockIO,
@@ -34,7 +35,7 @@ from .userns import check_mapped
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host import HostFacts
-    from ..request import Mount, RunRequest
+    from ..request import RunRequest
     from .look import Resolved
     from .userns import Mappings
 
@@ -219,7 +220,7 @@ def _user_mount(m: Mount, bind: tuple[str, bool] | None, facts: HostFacts, *, ma
 
 
 def _mounts(
-    request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, maps: Mappings
+    request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, maps: Mappings, volumes_dir: str
 ) -> tuple[MountPoint, ...]:
     mapped = bool(maps[0])
     shown = [
@@ -229,6 +230,10 @@ def _mounts(
     mounts = [*shown, *_kernel_mounts(request, facts, maps)]
     binds = iter(found.binds)
     own = [_user_mount(m, next(binds) if m.type == "bind" else None, facts, mapped=mapped) for m in request.mounts]
+    own += [
+        _user_mount(Mount(type="bind", target=target), (f"{volumes_dir}/{number}", False), facts, mapped=mapped)
+        for number, target in enumerate(found.volumes)
+    ]
     taken = {m.destination for m in own}
     mounts = [m for m in mounts if m.destination not in taken]  # `--tmpfs /dev/shm:size=1g` replaces the default
     own.sort(key=lambda m: m.destination.count("/"))  # stable: a mount below another comes after it
@@ -342,6 +347,7 @@ def generate(
     console_size: tuple[int, int],
     cache_dir: str,
     init_source: str,
+    volumes_dir: str = "",
 ) -> RuntimeSpec:
     """The document of the container that ``request`` asks for. Raises InvalidArgument, Unsupported."""
     hostname = request.hostname or ("" if request.uts == "host" else short_id)
@@ -355,7 +361,7 @@ def generate(
         hostname=hostname,
         domainname=request.domainname or "",
         root=Root(readonly=request.read_only, layers=("@top", *found.rootfs.lower)),
-        mounts=_mounts(request, found, facts, init_source, maps),
+        mounts=_mounts(request, found, facts, init_source, maps, volumes_dir),
         files=_files(request, found, hostname),
         init=init_target(found) if request.init else "",
         process=Process(

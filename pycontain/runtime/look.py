@@ -12,7 +12,7 @@ import stat
 
 from ..errors import InvalidArgument, errno_name
 from ..host import probe
-from ..image.resolve import resolve
+from ..image.resolve import NotHere, is_pullable, resolve
 from ..image.rootfs import RootFS
 from ..image.users import read_file_in_layers, resolve_user
 from ..record import record
@@ -23,9 +23,20 @@ if TYPE_CHECKING:
     from ..image.users import ResolvedUser
     from ..request import DeviceRate, RunRequest
 
-__all__ = ["Resolved", "has_dev_volume", "look"]
+__all__ = ["Resolved", "forget_images", "has_dev_volume", "look"]
 
 _FILE_LIMIT = 4 << 20  # bytes of an image's passwd or group
+_KEPT = 256
+
+# of images with an id, which never change: by data root; and their users, by (id, words of the request)
+_roots: dict[str, dict[tuple[str, str], RootFS]] = {}
+_users: dict[tuple[object, ...], ResolvedUser] = {}
+
+
+def forget_images() -> None:
+    """After one was removed that was known here: everything is looked up anew."""
+    _roots.clear()
+    _users.clear()
 
 
 @record
@@ -43,6 +54,7 @@ class Resolved:
     rates: tuple[tuple[ThrottleDevice, ...], ...] = ((), (), (), ())
     seccomp_profile: bytes | None = None
     host_files: tuple[tuple[str, bytes], ...] = ()
+    volumes: tuple[str, ...] = ()  # where the image wants one
 
 
 def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolved:
@@ -54,7 +66,7 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
         raise InvalidArgument(
             f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit"
         )
-    rootfs = resolve(request.image, data_root=data_root, in_user_namespace=probe().in_user_namespace)
+    rootfs = _rootfs(request, data_root, pull=create)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)
     return Resolved(
@@ -77,11 +89,65 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
         ),
         seccomp_profile=_profile(request.seccomp),
         host_files=_host_files(request, rootfs),
+        volumes=_volumes(request, rootfs) if rootfs.config.volumes else (),
     )
+
+
+def _rootfs(request: RunRequest, data_root: str, *, pull: bool) -> RootFS:
+    """The image's root file system; from a registry, when it is missing and the request allows that."""
+    in_user_namespace = probe().in_user_namespace
+    memo = _roots.setdefault(data_root, {})
+    missing: NotHere | None = None
+    if request.pull != "always" or not is_pullable(request.image):
+        try:
+            found = resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
+        except NotHere as error:
+            if request.pull == "never" or not pull:
+                raise
+            missing = error
+        else:
+            if not request.platform or found.platform in ("", _platform(request.platform)):
+                return found
+            if request.pull == "never":
+                raise NotHere(
+                    f"cannot use image {request.image}: the one that is here is for {found.platform}, and {request.platform} was "
+                    "asked for: without --pull never that one is pulled."
+                )
+    if not pull:
+        return resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
+    from ..image.remote import pull_missing
+
+    pull_missing(data_root, request.image, platform=request.platform, missing=missing)
+    return resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
+
+
+def _volumes(request: RunRequest, rootfs: RootFS) -> tuple[str, ...]:
+    from .volumes import declared
+
+    return declared(request, rootfs.config.volumes)
+
+
+def _platform(text: str) -> str:
+    from ..image.pull import parse_platform
+
+    wanted = parse_platform(text)
+    return f"{wanted.os}/{wanted.architecture}"
 
 
 def _user(request: RunRequest, rootfs: RootFS) -> ResolvedUser:
     spec = request.user if request.user is not None else rootfs.config.user
+    key = (rootfs.image_id, rootfs.lower, spec, request.group_add)
+    known = _users.get(key) if rootfs.image_id else None
+    if known is None:
+        known = _resolved_user(request, rootfs, spec)
+        if rootfs.image_id:
+            if len(_users) >= _KEPT:
+                _users.clear()
+            _users[key] = known
+    return known
+
+
+def _resolved_user(request: RunRequest, rootfs: RootFS, spec: str) -> ResolvedUser:
     passwd = read_file_in_layers(rootfs.files, "/etc/passwd", _FILE_LIMIT) or b""
     named = any(not part.isdigit() for part in spec.split(":") if part) or request.group_add
     # the supplementary groups of a numeric uid come from its name's entries, so the file is read for these too

@@ -9,16 +9,18 @@ import time
 from operator import attrgetter
 
 from .. import _native, parse
-from ..errors import Conflict
+from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
+from ..image.usage import hold_image
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..plan_mounts import layers_given
 from ..request import RunRequest
 from ..result import Outcome, Usage
+from . import volumes
 from .failure import describe
 from .generate import environment, generate, init_target, program_args
-from .look import look
+from .look import forget_images, look
 from .session import session_for
 from .userns import IdRanges
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..host import HostFacts
+    from ..image.rootfs import RootFS
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
     from .look import Resolved
@@ -42,7 +45,9 @@ _INIT = os.path.join(_BIN, "pycontain-init")
 _START_DEADLINE_NS = 60_000_000_000
 
 # What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
-_PER_RUN = frozenset(("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts"))
+_PER_RUN = frozenset(
+    ("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts", "pull", "platform")
+)
 _shape_of = attrgetter(*(f for f in RunRequest.__dict__["__slots__"] if f not in _PER_RUN))
 
 
@@ -77,7 +82,8 @@ def prepare_spec(
     found = look(request, data_root=roots.data_root, create=False)
     ids = IdRanges(roots.run_root, "nobody", facts)
     maps = ids.preview(request)
-    return _generate(request, found, maps, roots, facts, console_size, container_id)
+    directory = f"{roots.data_root}/ephemeral/OWNER/{container_id}"
+    return _generate(request, found, maps, roots, facts, console_size, container_id, directory)
 
 
 def _generate(
@@ -88,11 +94,12 @@ def _generate(
     facts: HostFacts,
     console_size: tuple[int, int],
     container_id: str,
+    directory: str,
 ) -> RuntimeSpec:
     short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
     return generate(
         request, found, facts, maps, short_id=short, console_size=console_size,
-        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT,
+        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT, volumes_dir=volumes.directory_of(directory),
     )  # fmt: skip
 
 
@@ -116,10 +123,9 @@ def _shaped(
     key = (_shape_of(request), tuple(request.mounts), found, maps, session.owner, session.roots, console_size)
     shape = _shapes.get(key)
     if shape is None:
-        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN)
-        place = Place(
-            container_id=ID_TOKEN, directory=f"{session.directory}/{ID_TOKEN}", cgroup_parent=session.cgroup_parent
-        )
+        directory = f"{session.directory}/{ID_TOKEN}"
+        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN, directory)
+        place = Place(container_id=ID_TOKEN, directory=directory, cgroup_parent=session.cgroup_parent)
         made = plan(spec, session.facts, place)
         if len(_shapes) >= _SHAPES_KEPT:
             _shapes.pop(next(iter(_shapes)))
@@ -190,10 +196,23 @@ class _Launch:
 def _ready(
     request: RunRequest, roots: Roots, console_size: tuple[int, int], begun: int, fault: _native.Fault | None
 ) -> tuple[Running, _Launch]:
-    facts = probe()
     parse.check(request)
-    found = look(request, data_root=roots.data_root)
-    session = session_for(roots, facts)
+    found, image_fd = _held(request, roots.data_root)
+    try:
+        running, launch = _ready_on(request, found, roots, console_size, begun, fault)
+    except BaseException:
+        if image_fd >= 0:
+            os.close(image_fd)
+        raise
+    running.image_fd = image_fd
+    return running, launch
+
+
+def _ready_on(
+    request: RunRequest, found: Resolved, roots: Roots, console_size: tuple[int, int], begun: int,
+    fault: _native.Fault | None,
+) -> tuple[Running, _Launch]:  # fmt: skip
+    session = session_for(roots, probe())
     maps = session.ids.mappings(request)
     container_id = os.urandom(32).hex()
     try:
@@ -201,7 +220,9 @@ def _ready(
         session.ensure_cgroups(shape.resources)
         template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
         translation = session.ids.translation(maps)
-        layers = session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
+        layers = (
+            session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), session.facts) else ()
+        )
         if request.name is not None:
             session.reserve_name(request.name, container_id)
     except BaseException:
@@ -214,7 +235,38 @@ def _ready(
         (init_target(found), "--", *args) if request.init else args, env
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
+    running.rootfs = found.rootfs
+    if found.volumes:
+        _make_volumes(running, found)
     return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
+
+
+def _make_volumes(running: Running, found: Resolved) -> None:
+    directory = volumes.directory_of(running.directory)
+    running.after = lambda: _native.remove_tree(directory)
+    try:
+        volumes.make(directory, found.volumes, found.rootfs)
+    except BaseException as error:
+        running.abort()
+        if isinstance(error, OSError):
+            raise SetupFailed(
+                f"cannot start {running.name}: making the volumes of its image: {error.strerror} ({errno_name(error.errno or 0)})",
+                step="volumes", errno=error.errno or 0,
+            ) from None  # fmt: skip
+        raise
+
+
+def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:
+    """What the request depends on, and the descriptor that keeps its image, or -1."""
+    found = look(request, data_root=data_root)
+    if not found.rootfs.image_id:
+        return found, -1
+    try:
+        return found, hold_image(data_root, found.rootfs.image_id)
+    except ImageNotFound:  # removed since it was looked up; another one may have the name by now, or a pull bring it
+        forget_images()
+        found = look(request, data_root=data_root)
+        return found, hold_image(data_root, found.rootfs.image_id)
 
 
 def _ready_bundle(
@@ -259,6 +311,8 @@ class Running:
         self._fault = fault
         self._maps = maps
         self.after: Callable[[], None] | None = None  # once, when it is gone
+        self.rootfs: RootFS | None = None
+        self.image_fd = -1  # keeps its image from being removed (image/usage.py)
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
         self.paused = False
@@ -266,6 +320,23 @@ class Running:
     @property
     def pid(self) -> int:
         return self.started.pid
+
+    @property
+    def owner(self) -> str:
+        return self._session.owner
+
+    @property
+    def data_root(self) -> str:
+        return self._session.roots.data_root
+
+    @property
+    def directory(self) -> str:
+        """Where its upper directory is, as long as it lives."""
+        return f"{self._session.directory}/{self.id}"
+
+    @property
+    def maps(self) -> Mappings:
+        return self._maps
 
     @property
     def pidfd(self) -> int:
@@ -290,6 +361,9 @@ class Running:
             self._session.release_name(self.request.name)
         maps, self._maps = self._maps, _NO_MAPS
         self._session.ids.release(self.request, maps)
+        image_fd, self.image_fd = self.image_fd, -1
+        if image_fd >= 0:
+            os.close(image_fd)
         after, self.after = self.after, None
         if after is not None:
             after()

@@ -143,6 +143,138 @@ int pc_syncfs(int32_t fd);
  * -2147483648 when libseccomp cannot be loaded. */
 int pc_seccomp_resolve(const char *name, uint32_t audit_arch);
 
+/* Unpacking a layer: a tar is fed in chunks of any size and written below a directory, which only this unpacker changes. */
+
+/* An id of the tar in [inside, inside + count) becomes outside + (id - inside). */
+struct pc_id_range {
+	uint32_t inside;
+	uint32_t outside;
+	uint32_t count;
+};
+
+/* `root_fd` stays the caller's. `in_user_namespace`: no device nodes, and overlayfs' marks as user.*. Without ranges every
+ * id is itself. `max_bytes` counts the tar with its headers, `max_meta_bytes` the extended headers of one entry. */
+struct pc_unpack_options {
+	int32_t root_fd;
+	uint32_t in_user_namespace;
+	uint64_t max_bytes;
+	uint64_t max_entries;
+	uint32_t max_depth;
+	uint32_t max_path_bytes;
+	uint32_t max_meta_bytes;
+	uint32_t n_uid_map;
+	uint32_t n_gid_map;
+	uint32_t reserved;
+	const struct pc_id_range *uid_map;
+	const struct pc_id_range *gid_map;
+};
+
+/* `skipped_xattrs` holds `n_skipped_xattrs` different names, a NUL after each; more than fit are left out. */
+struct pc_unpack_stats {
+	uint64_t entries;
+	uint64_t bytes_read;
+	uint64_t file_bytes;
+	uint64_t whiteouts;
+	uint64_t opaque_dirs;
+	uint64_t skipped_nodes;
+	uint32_t n_skipped_xattrs;
+	uint32_t skipped_bytes;
+	uint8_t skipped_xattrs[4096];
+};
+
+/* `fault` is an enum pc_unpack_fault; `err` a positive errno when it is "system". `name` is the entry's, or that of the one
+ * before it (`after` 1), `text` what the fault is about: the beginning of each, and its whole length. */
+struct pc_unpack_error {
+	uint32_t fault;
+	int32_t err;
+	uint64_t numbers[2];
+	uint64_t entry;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t after;
+	uint32_t name_bytes;
+	uint32_t text_bytes;
+	char kind[12];
+	char what[24];
+	uint8_t name[124];
+	uint8_t text[124];
+};
+
+struct pc_unpack;
+
+const char *pc_unpack_fault_name(uint32_t fault);
+int pc_unpack_new(const struct pc_unpack_options *options, struct pc_unpack **out);
+/* -EBADMSG, or -errno of the system call that failed, with `error` filled; the same again for whatever follows. */
+int pc_unpack_feed(struct pc_unpack *u, const uint8_t *data, uint64_t n, struct pc_unpack_error *error);
+/* The tar has ended: checks that it may, and sets the times of the directories. */
+int pc_unpack_finish(struct pc_unpack *u, struct pc_unpack_stats *stats, struct pc_unpack_error *error);
+void pc_unpack_free(struct pc_unpack *u);
+
+/* Directory trees into a tar stream. pack.h has how; every function below is the caller's one thread's at a time. */
+
+/* Owners `outside` to outside + count - 1 are written as those from `inside` on. */
+struct pc_pack_range {
+	uint32_t inside;
+	uint32_t outside;
+	uint32_t count;
+};
+
+enum pc_pack_mode {
+	PC_PACK_LAYER,   /* one root, an overlay upper directory: whiteouts and opaque marks as image-spec layer.md has them */
+	PC_PACK_MERGED,  /* all roots as overlayfs shows them */
+	PC_PACK_CHANGES, /* no tar: what the first root changes in the others, as "KIND/PATH" and a NUL each */
+};
+enum pc_pack_flags {
+	PC_PACK_USERXATTR = 1, /* overlayfs's marks are user.overlay.*, not trusted.overlay.* */
+	PC_PACK_ROOT = 2,      /* begin with an entry "./" for the root itself */
+};
+
+/* `roots`: directories, topmost first, the caller's; O_PATH will do. The maps are for the first `n_mapped` of them.
+ * `exclude`: `n_exclude` paths, each with its NUL, that are passed over in the first root, with what is below them.
+ * Times after `mtime_max` (seconds) are written as it. */
+struct pc_pack_args {
+	const int32_t *roots;
+	const struct pc_pack_range *uids;
+	const struct pc_pack_range *gids;
+	const char *exclude;
+	int64_t mtime_max;
+	uint32_t n_roots;
+	uint32_t n_mapped;
+	uint32_t n_uids;
+	uint32_t n_gids;
+	uint32_t n_exclude;
+	uint32_t mode;
+	uint32_t flags;
+};
+
+/* `vanished`: names that were gone when they were looked at. */
+struct pc_pack_counts {
+	uint64_t entries;
+	uint64_t whiteouts;
+	uint64_t opaque_dirs;
+	uint64_t file_bytes;
+	uint64_t sockets;
+	uint64_t vanished;
+};
+
+/* `step` is an enum pc_pack_step, `err` a positive errno, `path` where in the tree; not NUL-terminated, the packer's. */
+struct pc_pack_failure {
+	const char *path;
+	uint64_t path_len;
+	uint32_t step;
+	int32_t err;
+};
+
+struct pc_pack;
+/* NULL: no memory. Anything else that is wrong is said by the first read. */
+struct pc_pack *pc_pack_new(const struct pc_pack_args *args);
+/* Fills `buffer` as far as there is something; how much, 0 at the end, -errno of a failure, which is final. */
+int64_t pc_pack_read(struct pc_pack *p, uint8_t *buffer, uint64_t len);
+void pc_pack_failed(const struct pc_pack *p, struct pc_pack_failure *out);
+void pc_pack_counted(const struct pc_pack *p, struct pc_pack_counts *out);
+const char *pc_pack_step_name(uint32_t step);
+void pc_pack_free(struct pc_pack *p);
+
 /* cffi-end */
 
 #endif

@@ -126,6 +126,17 @@ static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, 
 	return plus ? 0 : set_lower_classic(fs, fds, op->n);
 }
 
+/* A kernel may be built, or its module told, to rename directories by a redirect and to copy up no more than attributes.
+ * Then an upper directory is no changeset: what it says is elsewhere, and a layer cannot say so. With user.* attributes
+ * the kernel has neither. */
+static int set_marks(const struct pc_op *op, int fs)
+{
+	if (op->flags & PC_F_USERXATTR)
+		return sys_fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0);
+	int err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "redirect_dir", "nofollow", 0);
+	return err < 0 ? err : sys_fsconfig(fs, FSCONFIG_SET_STRING, "metacopy", "off", 0);
+}
+
 static int create_overlay(const struct pc_job *job, const struct pc_op *op, bool attach, int *own)
 {
 	bool by_fd = op->flags & PC_F_LAYER_FDS, writable = pc_str(&job->plan, op->s1)[0] != '\0';
@@ -153,8 +164,8 @@ static int create_overlay(const struct pc_job *job, const struct pc_op *op, bool
 		if (op->flags & PC_F_VOLATILE)
 			err = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
 	}
-	if (err == 0 && (op->flags & PC_F_USERXATTR))
-		err = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0);
+	if (err == 0)
+		err = set_marks(op, fs);
 	if (err == 0)
 		err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	return err < 0 ? err : sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)op->x);

@@ -30,6 +30,9 @@
 #ifndef SYS_pidfd_getfd
 #define SYS_pidfd_getfd 438
 #endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
 #ifndef SYS_open_tree_attr
 #define SYS_open_tree_attr 467
 #endif
@@ -103,10 +106,36 @@ static inline int sys_renameat(int olddir, const char *oldp, int newdir, const c
 {
 	return (int)PC_SYS5(SYS_renameat2, olddir, oldp, newdir, newp, 0);
 }
+static inline long sys_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
+{
+	return PC_SYS4(SYS_pwrite64, fd, buf, n, offset);
+}
+static inline int sys_ftruncate(int fd, uint64_t size) { return (int)PC_SYS2(SYS_ftruncate, fd, size); }
+static inline int sys_linkat(int olddir, const char *oldp, int newdir, const char *newp)
+{
+	return (int)PC_SYS5(SYS_linkat, olddir, oldp, newdir, newp, 0);
+}
+static inline int sys_utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
+{
+	return (int)PC_SYS4(SYS_utimensat, dirfd, path, times, flags);
+}
+static inline int sys_fsetxattr(int fd, const char *name, const void *value, size_t n)
+{
+	return (int)PC_SYS5(SYS_fsetxattr, fd, name, value, n, 0);
+}
+static inline long sys_fgetxattr(int fd, const char *name, void *value, size_t n)
+{
+	return PC_SYS4(SYS_fgetxattr, fd, name, value, n);
+}
+static inline int sys_fremovexattr(int fd, const char *name) { return (int)PC_SYS2(SYS_fremovexattr, fd, name); }
 static inline int sys_fstatfs(int fd, struct statfs *out) { return (int)PC_SYS2(SYS_fstatfs, fd, out); }
 static inline int sys_fchmod(int fd, unsigned mode) { return (int)PC_SYS2(SYS_fchmod, fd, mode); }
 static inline int sys_fchown(int fd, unsigned uid, unsigned gid) { return (int)PC_SYS3(SYS_fchown, fd, uid, gid); }
 static inline int sys_fchmodat(int dirfd, const char *path, unsigned mode) { return (int)PC_SYS3(SYS_fchmodat, dirfd, path, mode); }
+static inline int sys_fchmodat2(int dirfd, const char *path, unsigned mode, int flags) /* Linux 6.6 */
+{
+	return (int)PC_SYS4(SYS_fchmodat2, dirfd, path, mode, flags);
+}
 static inline int sys_faccessat(int dirfd, const char *path, int mode) { return (int)PC_SYS3(SYS_faccessat, dirfd, path, mode); }
 static inline int sys_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)
 {

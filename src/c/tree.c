@@ -106,23 +106,28 @@ static int remove_entries(struct removal *r, int dir, int depth)
 	return 0;
 }
 
-int pc_tree_remove(const char *path)
+int pc_tree_remove_at(int dirfd, const char *name)
 {
-	int err = sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+	int err = sys_unlinkat(dirfd, name, AT_REMOVEDIR);
 
 	if (err == 0 || err == -ENOENT)
 		return 0;
 	if (err == -ENOTDIR)
-		return unless_gone(sys_unlinkat(AT_FDCWD, path, 0));
+		return unless_gone(sys_unlinkat(dirfd, name, 0));
 	if (err != -ENOTEMPTY && err != -EEXIST)
 		return err;
-	int top = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	int top = sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (top < 0)
 		return unless_gone(top);
 	struct removal r = {.top = top};
 	err = remove_entries(&r, top, 0);
 	(void)sys_close(top);
-	return err < 0 ? err : unless_gone(sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR));
+	return err < 0 ? err : unless_gone(sys_unlinkat(dirfd, name, AT_REMOVEDIR));
+}
+
+int pc_tree_remove(const char *path)
+{
+	return pc_tree_remove_at(AT_FDCWD, path);
 }
 
 /* --- cgroups ---------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,8 @@
 #include "sys.h"
 
 int pc_tree_remove(const char *path);
+/* The same of `name` in the directory `dirfd`, one component. */
+int pc_tree_remove_at(int dirfd, const char *name);
 int pc_cgroup_remove(const char *path);
 
 #endif

@@ -14,6 +14,8 @@ import stat
 import sys
 import tarfile
 import types
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,27 @@ class LayoutWriter:
         ] or list(descriptors)
         (self.path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": named}))
         return str(self.path)
+
+
+CAP_MKNOD = 27
+
+
+def without_capability(number: int, call: Callable[[], object]) -> None:
+    """Call in a thread that has given up one capability, which is a thread's own; what it raises is raised here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_give_up, libc, number).result()
+        thread.submit(call).result()
+
+
+def _give_up(libc: ctypes.CDLL, number: int) -> None:
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same for capabilities from 32 on
+    if libc.capget(header, sets) == 0:
+        sets[3 * (number // 32)] &= ~(1 << number % 32)
+        if libc.capset(header, sets) == 0:
+            return
+    raise OSError(ctypes.get_errno(), "capset")
 
 
 def is_whiteout(path: str) -> bool:

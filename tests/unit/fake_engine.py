@@ -15,9 +15,10 @@ import pytest
 from pycontain.cli import main as cli
 from pycontain.engine import images as engine
 from pycontain.errors import ImageNotFound, PycontainError
+from pycontain.image.details import ImageDetails, LayerInfo
 from pycontain.image.digest import parse_digest
 from pycontain.image.documents import OCI_LAYER, OCI_MANIFEST, Descriptor
-from pycontain.image.records import ImageDetails, ImageInfo, LayerInfo
+from pycontain.image.records import ImageInfo
 from pycontain.image.rootfs import ImageConfig
 
 ID = "sha256:" + "0123456789abcdef" * 4

@@ -101,8 +101,9 @@ def test_load(fake: FakeEngine, command: Run, tmp_path: Path) -> None:
     archive.write_bytes(b"bytes of a tar")
     seen: list[bytes] = []
 
-    def load(root: str, source: BinaryIO, *, progress: Any) -> list[ImageInfo]:
+    def load(root: str, source: BinaryIO, *, platform: str, progress: Any) -> list[ImageInfo]:
         seen.append(source.read())
+        assert platform == ""
         assert progress is None  # nothing to draw on
         return [info("a:1"), info("", id=OTHER), info(names=("b:1", "b:2"))]
 
@@ -112,6 +113,12 @@ def test_load(fake: FakeEngine, command: Run, tmp_path: Path) -> None:
     assert command("load", "-q", stdin=b"from a pipe \xff").out == out
     assert command("load", "-i", "-", stdin=b"-").out == out
     assert seen == [b"bytes of a tar", b"from a pipe \xff", b"-"]
+
+
+def test_load_of_a_platform(fake: FakeEngine, command: Run) -> None:
+    fake.answers("load", [])
+    command("load", "--platform", "linux/arm64", stdin=b"x")
+    assert fake.calls[-1][2] == {"platform": "linux/arm64", "progress": None}
 
 
 def test_load_of_no_file(command: Run, tmp_path: Path) -> None:
@@ -160,17 +167,20 @@ def test_import_of_an_url(command: Run) -> None:
 def test_import_passes_on_what_it_is_told(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import pycontain.image.importer as importer
 
-    def import_tar(
-        source: str, name: str = "", *, data_root: str, changes: Any = (), message: str = "", platform: str = ""
-    ) -> str:
-        return f"{source} {name} {data_root} {changes} {message} {platform}"
+    calls: list[tuple[Any, Any]] = []
+
+    def import_tar(*args: Any, **options: Any) -> str:
+        calls.append((args, options))
+        return ID
 
     monkeypatch.setattr(importer, "import_tar", import_tar)
-    assert (
-        command("import", "-c", "USER x", "-m", "why", "--platform", "linux/arm64", "f", "n").out
-        == "f n /nowhere ['USER x'] why linux/arm64\n"
-    )
-    assert command("image", "import", "f").out == "f  /nowhere ()  \n"
+    monkeypatch.delenv("DOCKER_DEFAULT_PLATFORM", raising=False)
+    assert command("import", "-c", "USER x", "-m", "why", "--platform", "linux/arm64", "f", "n").out == f"{ID}\n"
+    command("image", "import", "f")
+    assert calls[1] == (("f", ""), {"data_root": "/nowhere", "changes": ()})
+    args, options = calls[0]
+    assert args == ("f", "n") and (options["changes"], options["message"]) == (["USER x"], "why")
+    assert (options["platform"].os, options["platform"].architecture) == ("linux", "arm64")
 
 
 def test_import_of_what_does_not_exist(command: Run, tmp_path: Path) -> None:

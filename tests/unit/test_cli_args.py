@@ -194,7 +194,6 @@ def test_mistake_about_the_run_itself(words: tuple[str, ...], phrase: str) -> No
         (("--data-rot", "/x", "run"), "did you mean --data-root?"),
         (("--data-root",), "--data-root needs a value"),
         (("--data-root", "/x"), "a command is missing"),
-        (("import", "x.tar"), "import needs a file and a name, not 1 word"),
         (("version", "x"), "the form is `pycontain version"),
         (("help", "rnu"), "did you mean run?"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from pycontain.engine.images import Progress, Removed
 from pycontain.errors import Conflict, ImageNotFound, InvalidArgument, Unsupported
-from pycontain.image.records import HistoryEntry
+from pycontain.image.details import HistoryEntry
 from tests.unit.fake_engine import ID, FakeEngine, Run, command, details, fake, info, layer
 
 _FIXTURES = (command, fake)
@@ -133,6 +133,16 @@ def test_inspect_shows_where_the_layers_are(fake: FakeEngine, command: Run) -> N
     fake.images = [details(info(), layers=(layer(1, path="/l/1"), layer(2, path="/l/2"), layer(3, path="/l/3")))]
     driver = json.loads(command("image", "inspect", "app:1.0").out)[0]["GraphDriver"]
     assert driver == {"Data": {"LowerDir": "/l/2:/l/1", "UpperDir": "/l/3"}, "Name": "overlay2"}
+
+
+def test_inspect_shows_the_parent_and_the_last_name(fake: FakeEngine, command: Run) -> None:
+    fake.images = [details(info(), parent=OTHER, tagged=1710074096.25)]
+    document = json.loads(command("image", "inspect", "app:1.0").out)[0]
+    assert document["Parent"] == OTHER
+    assert document["Metadata"] == {"LastTagTime": "2024-03-10T12:34:56.25Z"}
+    form = "{{.Metadata.LastTagTime}} {{json .Metadata}}"
+    expected = '2024-03-10 12:34:56.25 +0000 UTC {"LastTagTime":"2024-03-10T12:34:56.25Z"}\n'
+    assert command("image", "inspect", "-f", form, "app:1.0").out == expected
 
 
 def test_inspect_of_other_types_is_refused(command: Run) -> None:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
 COMMANDS = (
     "run", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
-    "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search", "doctor", "version",
+    "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search",
+    "login", "logout", "doctor", "version",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pycontain.cli.layer_changes import LayerChanges, changes_of
 from pycontain.errors import NotFound
-from pycontain.image.records import HistoryEntry
+from pycontain.image.details import HistoryEntry
 from tests.unit.fake_engine import FakeEngine, Run, command, details, fake, info, layer
 
 _FIXTURES = (command, fake)

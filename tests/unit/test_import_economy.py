@@ -13,7 +13,7 @@ HEAVY = frozenset(
         "asyncio", "bz2", "concurrent.futures", "ctypes", "difflib", "email", "hashlib", "http", "importlib.metadata",
         "ipaddress", "json", "logging", "lzma", "msgspec", "multiprocessing", "pathlib", "pickle", "platform", "random",
         "rich", "shlex", "shutil", "socket", "ssl", "subprocess", "tarfile", "tempfile", "threading", "traceback",
-        "typing", "unittest", "urllib", "uuid", "zipfile",
+        "typing", "unittest", "urllib", "urllib3", "uuid", "zipfile",
     )
 )  # fmt: skip
 # our own, for other commands or other options than a plain run's
@@ -58,7 +58,7 @@ def test_run_with_its_runtime_needs_nothing_heavy() -> None:
     assert sorted(modules & NOT_OURS) == []
 
 
-@pytest.mark.parametrize("module", ["version", "doctor", "import_"])
+@pytest.mark.parametrize("module", ["version", "doctor", "import_", "login", "logout"])
 def test_other_commands_do_not_load_the_runtime(module: str) -> None:
     modules = loaded(f"from pycontain.cli import main, {module}")
     assert heavy(modules) == []
@@ -101,14 +101,14 @@ def test_light_commands_add_nothing_heavy(words: list[str], of_the_engine: froze
     modules = loaded(IMAGES.replace("WORDS", repr(words)))
     assert heavy(modules - of_the_engine) == []
     assert not {each for each in modules if each.startswith(("pycontain.cli.gotemplate", "pycontain.cli.progress"))}
-    for name in ("urllib3", "rich", "hashlib", "threading", "socket", "ssl", "subprocess", "asyncio", "json"):
+    for name in ("urllib3", "rich", "hashlib", "threading", "socket", "ssl", "subprocess", "asyncio"):
         assert name not in modules
 
 
 @pytest.mark.parametrize("words", [["images", "--format", "{{.ID}}"], ["images", "--format", "json"]], ids=" ".join)
 def test_templates_need_json_and_no_more(words: list[str], of_the_engine: frozenset[str]) -> None:
     modules = loaded(IMAGES.replace("WORDS", repr(words)))
-    assert {each.partition(".")[0] for each in heavy(modules - of_the_engine)} == {"json"}
+    assert {each.partition(".")[0] for each in heavy(modules - of_the_engine)} <= {"json"}
 
 
 @pytest.mark.parametrize("words", [["pull", "a:1"], ["push", "-q", "a:1"]], ids=" ".join)

@@ -21,6 +21,7 @@ LAYERS = (
     ("plan_bytes", "plan_namespaces", "plan_mounts", "plan_process", "plan", "image", "spec"),
     ("disassemble",),
     ("runtime",),
+    ("engine",),
     (
         "options",
         "explain",
@@ -35,7 +36,6 @@ LAYERS = (
     ),
     ("container",),
     ("aio",),
-    ("engine",),
     ("cli",),
     ("__main__",),
 )
@@ -84,3 +84,15 @@ def test_no_import_goes_up(path: Path) -> None:
 
 def test_only_native_imports_the_extension() -> None:
     assert [p.name for p in MODULES if "_ffi" in _imports(p)] == ["_native.py"]
+
+
+def test_only_the_registrys_transport_imports_urllib3() -> None:
+    users = {p.name for p in MODULES if _loads(p, "urllib3")}
+    assert users == {"transport.py", "patience.py"}
+
+
+def _loads(path: Path, package: str) -> bool:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return any(name.partition(".")[0] == package for name in names)

@@ -20,7 +20,7 @@ def json_text(value: object, *, depth: int = 0) -> str:
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, str):
-        return _quoted(value)
+        return _quoted(value[:])
     if value is None or isinstance(value, (NoValue, NilList, NilMap, NilPointer)):
         return "null"
     if isinstance(value, bool):

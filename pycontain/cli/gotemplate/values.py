@@ -17,6 +17,7 @@ __all__ = [
     "Number",
     "Row",
     "Struct",
+    "Time",
     "go_type",
     "has_length",
     "is_true",
@@ -88,9 +89,18 @@ class Number(str):
     """A number as JSON wrote it (json.Number): it compares as a text."""
 
 
+class Time(str):
+    """A time of UTC in RFC 3339, as JSON has it; printed it is ``2024-03-10 12:34:56.5 +0000 UTC``."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{self[:10]} {self[11:-1]} +0000 UTC"
+
+
 _NAMES: dict[type, str] = {
     NoValue: "<nil>", bool: "bool", int: "int", Int64: "int64", Byte: "uint8", float: "float64", str: "string",
-    Number: "json.Number", type(None): "interface {}",
+    Number: "json.Number", Time: "time.Time", type(None): "interface {}",
 }  # fmt: skip
 
 

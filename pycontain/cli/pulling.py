@@ -1,0 +1,26 @@
+"""The pull of ``pycontain run``: told on standard error, as Docker does it."""
+
+from __future__ import annotations
+
+import sys
+
+from ..image.names import parse_reference
+from ..image.remote import pull_missing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.resolve import NotHere
+    from ..request import RunRequest
+    from ..runtime.roots import Roots
+
+__all__ = ["pull_for_run"]
+
+
+def pull_for_run(request: RunRequest, roots: Roots, missing: NotHere | None, *, quiet: bool) -> None:
+    """``missing``: why it is pulled, if not always. Raises: ImageNotFound, RegistryError, InvalidArgument, Unsupported."""
+    from .progress import shown
+
+    if missing is not None:
+        print(f"Unable to find image '{parse_reference(request.image)}' locally", file=sys.stderr, flush=True)
+    with shown(quiet=quiet, file=sys.stderr) as progress:
+        pull_missing(roots.data_root, request.image, platform=request.platform, progress=progress, missing=missing)

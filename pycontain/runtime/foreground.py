@@ -1,0 +1,150 @@
+"""What other processes may know of a container that runs in the foreground of one: a file in its own directory.
+
+    <data root>/ephemeral/<owner>/<id>/record
+
+It goes with the directory, however the container ends. Written and read as a Python literal: json costs a start a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Conflict, ContainerNotFound, InvalidArgument
+from ..image.rootfs import ImageConfig
+from ..record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.commit import Changed
+    from ..request import RunRequest
+    from .roots import Roots
+    from .running import Running
+
+__all__ = ["Foreground", "config_as_run", "find", "of_running", "write"]
+
+_FORMAT = 1
+_MAX_BYTES = 4 << 20
+
+
+@record
+class Foreground:
+    """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory)."""
+
+    id: str
+    name: str
+    owner: str
+    image: str
+    image_id: str
+    directory: str
+    lower: tuple[str, ...]
+    config: ImageConfig
+    command: str
+    uid_map: tuple[tuple[int, int, int], ...]
+    gid_map: tuple[tuple[int, int, int], ...]
+    members: tuple[tuple[tuple[str, ...], int, str], ...]
+
+    @property
+    def upper(self) -> str:
+        return f"{self.directory}/upper"
+
+    def changed(self) -> Changed:
+        from ..image.commit import Changed
+
+        return Changed(
+            image=self.image, image_id=self.image_id, upper=self.upper, config=self.config, command=self.command,
+            uid_map=self.uid_map, gid_map=self.gid_map,
+        )  # fmt: skip
+
+
+def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
+    """The image's configuration with what the request changed, as Docker keeps it for a commit."""
+    env = {name: value for name, _, value in (each.partition("=") for each in config.env)}
+    env.update(request.env)
+    overridden = request.entrypoint is not None
+    return ImageConfig(
+        entrypoint=request.entrypoint if request.entrypoint is not None else config.entrypoint,
+        cmd=request.args if overridden else request.args or config.cmd,
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        working_dir=request.workdir or config.working_dir,
+        user=config.user if request.user is None else request.user,
+        labels=tuple({**dict(config.labels), **dict(request.labels)}.items()),
+        stop_signal=request.stop_signal or config.stop_signal,
+        volumes=config.volumes,
+        exposed_ports=config.exposed_ports,
+    )
+
+
+def of_running(running: Running) -> Foreground:
+    rootfs, (uid_map, gid_map) = running.rootfs, running.maps
+    assert rootfs is not None  # a bundle's containers have none; who asks has looked
+    return Foreground(
+        id=running.id, name=running.name, owner=running.owner, image=running.request.image, image_id=rootfs.image_id,
+        directory=running.directory, lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
+        command=" ".join(running.args),
+        uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
+        gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
+        members=tuple((m.controllers, m.version, m.directory) for m in running.members()),
+    )  # fmt: skip
+
+
+def write(running: Running) -> None:
+    """Make the container known. One that has ended already is not; nor is one of a bundle."""
+    if running.rootfs is None:
+        return
+    try:
+        found = of_running(running)
+        config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
+        values = tuple(config if each == "config" else getattr(found, each) for each in _NAMES)
+        path = f"{running.directory}/record"
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, repr((_FORMAT, values)).encode())
+        finally:
+            os.close(fd)
+        os.rename(f"{path}.new", path)
+    except (FileNotFoundError, Conflict):
+        pass  # it has ended, and its directory with it
+
+
+_NAMES = Foreground.__dict__["__slots__"]
+
+
+def find(roots: Roots, text: str) -> Foreground:
+    """By name, by id, or by the beginning of an id. Raises: ContainerNotFound, InvalidArgument: ambiguous."""
+    try:
+        return _read(f"{roots.data_root}/ephemeral/{os.readlink(f'{roots.run_root}/names/{text}')}/record", text)
+    except (OSError, ValueError):
+        pass
+    matching = []
+    base = f"{roots.data_root}/ephemeral"
+    if text and "/" not in text and "." not in text:
+        for owner in _entries(base):
+            matching += [f"{base}/{owner}/{each}" for each in _entries(f"{base}/{owner}") if each.startswith(text)]
+    known = [each for each in matching if os.path.exists(f"{each}/record")]
+    if len(known) > 1:
+        raise InvalidArgument(f"{text} is the beginning of {len(known)} container ids: write more of it")
+    if not known:
+        raise ContainerNotFound(f"No such container: {text}: none that runs has this name or id")
+    return _read(f"{known[0]}/record", text)
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _read(path: str, text: str) -> Foreground:
+    from ast import literal_eval
+
+    try:
+        with open(path, "rb") as file:
+            version, values = literal_eval(file.read(_MAX_BYTES).decode())
+    except FileNotFoundError:
+        raise ContainerNotFound(f"No such container: {text}: it has just ended") from None
+    if version != _FORMAT:
+        raise InvalidArgument(f"container {text} was started by another version of pycontain: use that one for it")
+    fields = dict(zip(_NAMES, values, strict=True))
+    fields["config"] = ImageConfig(**dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True)))
+    return Foreground(**fields)
