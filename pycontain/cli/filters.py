@@ -50,7 +50,8 @@ def truth(filters: Filters, name: str) -> bool | None:
         return True
     if values <= {"0", "false"}:
         return False
-    raise InvalidArgument(f"invalid filter '{name}={parse.quote(sorted(values))}': write {name}=true or {name}=false")
+    given = parse.quote(" ".join(sorted(values)))[1:-1]
+    raise InvalidArgument(f"invalid filter '{name}=[{given}]': write {name}=true or {name}=false")
 
 
 def labels_match(wanted: Iterable[str], labels: Sequence[tuple[str, str]]) -> bool:
@@ -64,13 +65,26 @@ def labels_match(wanted: Iterable[str], labels: Sequence[tuple[str, str]]) -> bo
 
 
 def reference_matches(patterns: Sequence[str], name: str) -> bool:
-    """Whether a familiar name with its tag or digest ("debian:12") matches a pattern, with or without what follows the name."""
-    head = name.partition("@")[0]
-    repository, colon, tag = head.rpartition(":")
-    short = repository if colon and "/" not in tag else head
-    if name.partition("@")[2]:
-        short = head
-    return any(path_match(pattern, name) or path_match(pattern, short) for pattern in patterns)
+    """Whether a familiar name with its tag or digest ("debian:12") matches a pattern, with or without what follows the repository.
+
+    The whole name (docker.io/library/debian) counts as well, as with Docker since 29.
+    """
+    if _matches(patterns, name):
+        return True
+    below = [pattern for pattern in patterns if "/" in pattern]
+    if not below:  # * and ? match no slash, and every whole name has one
+        return False
+    from ..image.names import parse_reference
+
+    return _matches(below, parse_reference(name).canonical)
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    repository, at, _ = name.partition("@")
+    if not at:
+        head, colon, tag = name.rpartition(":")
+        repository = head if colon and "/" not in tag else name
+    return any(path_match(pattern, name) or path_match(pattern, repository) for pattern in patterns)
 
 
 def until(text: str, now: float) -> float:

@@ -7,9 +7,11 @@ every template about it fail.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Number, Struct
+from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Number, Struct, Time
+from .units import rfc3339_utc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def document_of(details: ImageDetails) -> dict[str, Any]:
         "Id": info.id,
         "RepoTags": list(info.names),
         "RepoDigests": list(info.digests),
-        "Parent": "",
+        "Parent": details.parent,
         "Comment": details.comment,
         "Created": info.created or _UNSAID,
         "DockerVersion": _text(written.get("docker_version")),
@@ -50,7 +52,7 @@ def document_of(details: ImageDetails) -> dict[str, Any]:
         # the layers are used where they lie, as those of Docker's overlay2 are
         "GraphDriver": {"Data": data, "Name": "overlay2"},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in details.layers]},
-        "Metadata": {"LastTagTime": _UNSAID},
+        "Metadata": {"LastTagTime": rfc3339_utc(details.tagged) if details.tagged else _UNSAID},
     }
     for name in ("Variant", "OsVersion"):
         if not document[name]:
@@ -71,33 +73,29 @@ def _config(config: object) -> dict[str, Any]:
 
 # --- for templates ----------------------------------------------------------------------------------------------------
 
-_NILS: dict[str, type] = {
-    "Cmd": NilList, "Entrypoint": NilList, "Env": NilList, "OnBuild": NilList, "Shell": NilList, "Labels": NilMap,
-    "Volumes": NilMap, "ExposedPorts": NilMap,
+# the fields of a configuration in the order of Docker's type, and what they are when they are not set
+_TYPED: dict[str, Callable[[], Any]] = {
+    "User": str, "ExposedPorts": NilMap, "Env": NilList, "Entrypoint": NilList, "Cmd": NilList, "Volumes": NilMap,
+    "WorkingDir": str, "Labels": NilMap, "StopSignal": str, "ArgsEscaped": bool,
+    "Healthcheck": lambda: NilPointer("*v1.HealthcheckConfig"), "OnBuild": NilList, "Shell": NilList,
 }  # fmt: skip
 
 
 def as_typed(document: dict[str, Any]) -> Struct:
-    """The document as Docker's own types have it: ``.ID``, no field beyond them, and every field there."""
-    fields = {"ID": document["Id"], **{name: value for name, value in document.items() if name != "Id"}}
-    fields.setdefault("Variant", "")
-    fields.setdefault("OsVersion", "")
+    """The document as Docker's own types have it: ``.ID`` as well, no field beyond them, and every field there."""
+    fields = {"Variant": "", "OsVersion": "", **document}
     for name in ("Size", "VirtualSize"):
         fields[name] = Int64(fields[name])
-    config = dict.fromkeys((*_ALWAYS, *_IF_SET)) | document["Config"]
-    for name, nil in _NILS.items():
-        config[name] = nil() if config[name] is None else config[name]
+    given = document["Config"]
+    config = {name: given[name] if given.get(name) else unset() for name, unset in _TYPED.items()}
     for name in ("Volumes", "ExposedPorts"):
         if not isinstance(config[name], NilMap) and isinstance(config[name], dict):
             config[name] = dict.fromkeys(config[name], Empty())
-    config["ArgsEscaped"] = bool(config["ArgsEscaped"])
-    config["StopSignal"] = config["StopSignal"] or ""
-    config["Healthcheck"] = config["Healthcheck"] or NilPointer("*v1.HealthcheckConfig")
-    fields["Config"] = Struct("*v1.DockerOCIImageConfig", dict(sorted(config.items())))
+    fields["Config"] = Struct("*v1.DockerOCIImageConfig", config, optional=_TYPED)
     fields["GraphDriver"] = Struct("*storage.DriverData", document["GraphDriver"])
     fields["RootFS"] = Struct("image.RootFS", document["RootFS"])
-    fields["Metadata"] = Struct("image.Metadata", document["Metadata"])
-    return Struct("*image.InspectResponse", fields)
+    fields["Metadata"] = Struct("image.Metadata", {"LastTagTime": Time(document["Metadata"]["LastTagTime"])})
+    return Struct("*image.InspectResponse", fields, aliases={"ID": "Id"}, optional=("Variant", "OsVersion"))
 
 
 def as_untyped(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidArgument, Unsupported
+import os
+
+from ..errors import Unsupported
 from .arguments import Command, Option, Values, count, read
 from .output import one_for_errors, write
 
@@ -24,7 +26,7 @@ COMMAND = Command(
         ),
         Option("-h --help", "", "print this"),
         Option("-m --message", "TEXT", "why it is made"),
-        Option("--platform", "OS/ARCH[/VARIANT]", "what the files are for: linux/arm64 (this machine)"),
+        Option("--platform", "OS/ARCH[/VARIANT]", "what the files are for: linux/arm64, ... (this machine)"),
     ),
     interspersed=True,
 )
@@ -32,17 +34,7 @@ COMMAND = Command(
 
 def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
-    if len(words) != 2 and not _takes_no_name():
-        found = "nothing" if not words else f"{len(words)} word{'s' if len(words) > 1 else ''}"
-        raise InvalidArgument(f"import needs a file and a name, not {found}: `{command.prog} {command.usage}`")
     return one_for_errors(lambda: _import(values, words, command, roots.data_root))
-
-
-def _takes_no_name() -> bool:
-    """Whether the importer makes images without a name already."""
-    from ..image.importer import import_tar
-
-    return bool(import_tar.__defaults__)
 
 
 def _import(values: Values, words: list[str], command: Command, data_root: str) -> int:
@@ -53,12 +45,14 @@ def _import(values: Values, words: list[str], command: Command, data_root: str) 
         )
     from ..image.importer import import_tar
 
+    more: dict[str, Any] = {}
+    if values.message is not None:
+        more["message"] = values.message
+    platform = values.platform or os.environ.get("DOCKER_DEFAULT_PLATFORM")
+    if platform:
+        from ..image.pull import parse_platform
+
+        more["platform"] = parse_platform(platform)
     name = words[1] if len(words) > 1 else ""
-    more: dict[str, Any] = {
-        option: getattr(values, option) for option in ("message", "platform") if getattr(values, option)
-    }
-    for option in more:  # until the importer takes them
-        if option not in (import_tar.__kwdefaults__ or {}):
-            raise Unsupported(f"cannot use --{option}: it comes later; leave it out")
     write(f"{import_tar(words[0], name, data_root=data_root, changes=values.change or (), **more)}\n")
     return 0

@@ -25,9 +25,11 @@ COMMAND = Command(
     (
         Option("-h --help", "", "print this"),
         Option("-i --input", "FILE", "read a file; -: standard input"),
+        Option(
+            "--platform", "OS/ARCH[/VARIANT]", "of an image for several machines: linux/arm64, ... (this machine's)"
+        ),
         Option("-q --quiet", "", "do not show how far it is"),
     ),
-    later={"--platform": "the images of an archive are loaded as they are"},
     interspersed=True,
 )
 
@@ -44,7 +46,7 @@ def _load(values: Values, words: list[str], command: Command, data_root: str) ->
 
     # Docker, too, shows no layers of a load without a terminal
     with _opened(values.input) as source, shown(quiet=values.quiet or not sys.stdout.isatty()) as progress:
-        found = engine.load(data_root, source, progress=progress)
+        found = engine.load(data_root, source, platform=values.platform or "", progress=progress)
     for info in found:
         if info.names:
             write("".join([f"Loaded image: {name}\n" for name in info.names]))

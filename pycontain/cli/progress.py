@@ -77,20 +77,38 @@ class Screen:
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
-        from rich.console import Console
+        from rich.console import Console, ConsoleDimensions
+
+        out = file or sys.stdout
 
         class _Console(Console):
+            @property
+            def size(self) -> ConsoleDimensions:
+                # of the very terminal that is drawn on, now; rich asks standard input first, and $COLUMNS
+                try:
+                    width, height = os.get_terminal_size(out.fileno())
+                except OSError:  # it has hung up
+                    width, height = 0, 0
+                return ConsoleDimensions(width or 80, height or 24)
+
+            @size.setter
+            def size(self, _: tuple[int, int]) -> None:
+                """The terminal has the size that it has."""
+
             def show_cursor(self, show: bool = True) -> bool:
                 return False
 
-        self._console = _Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+        self._console = _Console(file=out, force_terminal=True, highlight=False, markup=False, emoji=False)
         self._lock = threading.RLock()
         self._layers: dict[str, Progress] = {}
         self._live: Any = None
         self._final = False
+        self._closed = False
 
     def __call__(self, progress: Progress) -> None:
         with self._lock:
+            if self._closed:  # a thread of a transfer that was given up
+                return
             if not progress.layer:
                 self._end_block()
                 self._console.print(printable([progress.state])[0], soft_wrap=True)
@@ -108,6 +126,7 @@ class Screen:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             self._end_block()
 
     def _end_block(self) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "instant",
     "local_time",
     "rfc3339_local",
+    "rfc3339_utc",
     "unix_time",
 ]
 
@@ -109,6 +110,12 @@ def local_time(at: int) -> str:
 def rfc3339_local(at: int) -> str:
     there = time.localtime(at)
     return f"{_date(there)}T{_clock(there)}{_zone(there, ':') if there.tm_gmtoff else 'Z'}"
+
+
+def rfc3339_utc(at: float) -> str:
+    """To the microsecond, without what is 0 at its end."""
+    there = time.gmtime(at)
+    return f"{_date(there)}T{_clock(there)}{f'{at % 1:.6f}'[1:].rstrip('0').rstrip('.')}Z"
 
 
 def _date(there: time.struct_time) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from pycontain.cli import main as cli
 from pycontain.cli import run
-from pycontain.cli.arguments import read
+from pycontain.cli.arguments import Command, Option, count, read
 from pycontain.cli.run_options import COMMAND
 from pycontain.errors import InvalidArgument, PycontainError, Unsupported
 from pycontain.request import Mount, RunRequest, Ulimit
@@ -40,6 +40,7 @@ def request(*words: str, environ: dict[str, str] | None = None) -> RunRequest:
         (("--read-only=true", "--init=1"), {"read_only": True, "init": True}),
         (("--init", "--init=false"), {}),
         (("-t=false",), {}),
+        (("-t", "-t=false"), {}),
         (("--net", "host"), {"network": "host"}),
         (("-h", "web"), {"hostname": "web"}),
         (("-e", "A=-x", "-eB=2", "-e", "HOME", "-e", "NONE"), {"env": (("A", "-x"), ("B", "2"), ("HOME", "/h"))}),
@@ -72,6 +73,35 @@ def test_options(options: tuple[str, ...], fields: dict[str, Any]) -> None:
 )
 def test_what_follows_the_image_belongs_to_the_program(words: tuple[str, ...]) -> None:
     assert request("--rm", "host", *words).args == words
+
+
+def test_flag_that_is_on_until_it_is_taken_back() -> None:
+    command = Command(
+        "x", "", "", (Option("-H --human", "", "", on=True), Option("-q --quiet", "", "")), interspersed=True
+    )
+    for words, human in (
+        ((), True),
+        (("-H",), True),
+        (("-H=false",), False),
+        (("--human=false", "-qH"), True),
+        (("a", "--human=0"), False),
+    ):
+        assert read(command, list(words))[0].human is human, words
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "sentence"),
+    [
+        (0, 0, "'x' accepts no arguments, not 3: `x A`"), (0, 1, "'x' requires at most 1 argument, not 3"),
+        (1, 1, "'x' requires 1 argument, not 3"),
+        (4, None, "'x' requires at least 4 arguments, not 3"), (1, 2, "'x' requires at least 1 and at most 2 arguments, not 3"),
+    ],
+)  # fmt: skip
+def test_number_of_words(least: int, most: int | None, sentence: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        count(Command("x", "A", "", ()), ["a", "b", "c"], least, most)
+    assert sentence in str(caught.value)
+    count(Command("x", "A", "", ()), ["a"] * least, least, most)
 
 
 def test_two_dashes_end_the_options() -> None:
@@ -164,7 +194,6 @@ def test_mistake_about_the_run_itself(words: tuple[str, ...], phrase: str) -> No
         (("--data-rot", "/x", "run"), "did you mean --data-root?"),
         (("--data-root",), "--data-root needs a value"),
         (("--data-root", "/x"), "a command is missing"),
-        (("import", "x.tar"), "import needs a file and a name, not 1 word"),
         (("version", "x"), "the form is `pycontain version"),
         (("help", "rnu"), "did you mean run?"),
     ],

@@ -63,3 +63,55 @@ def test_other_commands_do_not_load_the_runtime(module: str) -> None:
     modules = loaded(f"from pycontain.cli import main, {module}")
     assert heavy(modules) == []
     assert "pycontain._native" not in modules
+
+
+# --- the commands of images ---------------------------------------------------------------------------------------------
+
+IMAGES = """
+import os, sys
+os.geteuid = lambda: 0
+from pycontain.engine import images as engine
+from pycontain.image.records import ImageInfo
+info = ImageInfo(id="sha256:" + "0" * 64, names=("a:1",), digests=("a@sha256:" + "1" * 64,), created="2024-01-01T00:00:00Z", size=5)
+engine.list_images = lambda root: [info] * 3
+engine.find_image = lambda root, text: info
+engine.remove_image = lambda *a, **k: []
+engine.tag_image = engine.save = lambda *a, **k: None
+engine.pull = engine.push = lambda *a, **k: "sha256:" + "0" * 64
+sys.stdout = open(os.devnull, "w")
+from pycontain.cli.main import main
+main(["--data-root", "/nowhere", "--run-root", "/nowhere", *WORDS])
+"""
+
+
+@pytest.fixture(scope="module")
+def of_the_engine() -> frozenset[str]:
+    return loaded("import pycontain.engine.images")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["images"], ["images", "-q"], ["image", "ls", "--digests"], ["images", "-f", "label=x", "-f", "before=a"], ["images", "a*"],
+        ["rmi", "a"], ["tag", "a", "b"], ["save", "-o", "/dev/null", "a"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_light_commands_add_nothing_heavy(words: list[str], of_the_engine: frozenset[str]) -> None:
+    modules = loaded(IMAGES.replace("WORDS", repr(words)))
+    assert heavy(modules - of_the_engine) == []
+    assert not {each for each in modules if each.startswith(("pycontain.cli.gotemplate", "pycontain.cli.progress"))}
+    for name in ("urllib3", "rich", "hashlib", "threading", "socket", "ssl", "subprocess", "asyncio"):
+        assert name not in modules
+
+
+@pytest.mark.parametrize("words", [["images", "--format", "{{.ID}}"], ["images", "--format", "json"]], ids=" ".join)
+def test_templates_need_json_and_no_more(words: list[str], of_the_engine: frozenset[str]) -> None:
+    modules = loaded(IMAGES.replace("WORDS", repr(words)))
+    assert {each.partition(".")[0] for each in heavy(modules - of_the_engine)} <= {"json"}
+
+
+@pytest.mark.parametrize("words", [["pull", "a:1"], ["push", "-q", "a:1"]], ids=" ".join)
+def test_transfer_without_a_terminal_draws_nothing(words: list[str], of_the_engine: frozenset[str]) -> None:
+    modules = loaded(IMAGES.replace("WORDS", repr(words)))
+    assert set(heavy(modules - of_the_engine)) <= {"threading"}

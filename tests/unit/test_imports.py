@@ -36,7 +36,6 @@ LAYERS = (
     ),
     ("container",),
     ("aio",),
-    ("engine",),
     ("cli",),
     ("__main__",),
 )

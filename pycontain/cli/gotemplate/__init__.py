@@ -12,7 +12,7 @@ from __future__ import annotations
 from .errors import TemplateError
 from .execute import Template, parse
 from .json_text import json_text
-from .values import Empty, Int64, NilList, NilMap, NilPointer, Number, Row, Struct
+from .values import Empty, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, Time
 
 __all__ = [
     "Empty",
@@ -25,6 +25,7 @@ __all__ = [
     "Struct",
     "Template",
     "TemplateError",
+    "Time",
     "json_text",
     "parse",
 ]

@@ -256,10 +256,11 @@ class _Run:
             return NO_VALUE, ""
         kind = kind or go_type(receiver)
         if isinstance(receiver, Struct):
-            if name in receiver:
+            key = receiver.aliases.get(name, name)
+            if key in receiver:
                 if has_arguments:
                     self.fail(f"{name} has arguments but cannot be invoked as function")
-                return receiver[name], ""
+                return receiver[key], ""
         elif isinstance(receiver, dict):
             if has_arguments:
                 self.fail(f"{name} is not a method but has arguments")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from .numbers import float_text
-from .values import Byte, Int64, NilList, NilMap, NilPointer, NoValue, Number, Row, Struct
+from .values import Byte, Int64, NilList, NilMap, NilPointer, NoValue, Number, Row, Struct, is_true
 
 __all__ = ["json_text"]
 
@@ -20,7 +20,7 @@ def json_text(value: object, *, depth: int = 0) -> str:
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, str):
-        return _quoted(value)
+        return _quoted(value[:])
     if value is None or isinstance(value, (NoValue, NilList, NilMap, NilPointer)):
         return "null"
     if isinstance(value, bool):
@@ -30,7 +30,7 @@ def json_text(value: object, *, depth: int = 0) -> str:
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, dict):
-        keys = list(value) if isinstance(value, Struct) and not isinstance(value, Row) else sorted(value)
+        keys = _fields(value) if isinstance(value, Struct) and not isinstance(value, Row) else sorted(value)
         pairs = [f"{_quoted(key)}:{json_text(value[key], depth=depth + 1)}" for key in keys]
         text = f"{{{','.join(pairs)}}}"
         return text.translate(_HTML) if isinstance(value, Row) else text
@@ -39,7 +39,13 @@ def json_text(value: object, *, depth: int = 0) -> str:
     raise ValueError(f"json: unsupported type: {type(value).__name__}")
 
 
+def _fields(value: Struct) -> list[str]:
+    return [name for name, field in value.items() if name not in value.optional or is_true(field)]
+
+
 def _quoted(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     # U+2028 and U+2029 end a line in JavaScript; a half surrogate is no character
     found = json.dumps(text, ensure_ascii=False)
     if not found.isascii():

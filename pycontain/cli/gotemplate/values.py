@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Number",
     "Row",
     "Struct",
+    "Time",
     "go_type",
     "has_length",
     "is_true",
@@ -35,13 +37,18 @@ NO_VALUE: Final = NoValue()
 
 
 class Struct(dict[str, Any]):
-    """A Go struct: a field that it does not have is an error; in JSON its fields keep their order."""
+    """A Go struct: a field that it does not have is an error; in JSON its fields keep their order.
 
-    go_name = "struct"
+    The keys are the names in JSON; ``aliases``: Go's names where they differ. ``optional`` fields are in the JSON only if set.
+    """
 
-    def __init__(self, go_name: str, fields: dict[str, Any]) -> None:
+    def __init__(
+        self, go_name: str, fields: dict[str, Any], *, aliases: dict[str, str] | None = None, optional: Container[str] = ()
+    ) -> None:  # fmt: skip
         super().__init__(fields)
         self.go_name = go_name
+        self.aliases = aliases or {}
+        self.optional = optional
 
 
 class Row(Struct):
@@ -82,9 +89,18 @@ class Number(str):
     """A number as JSON wrote it (json.Number): it compares as a text."""
 
 
+class Time(str):
+    """A time of UTC in RFC 3339, as JSON has it; printed it is ``2024-03-10 12:34:56.5 +0000 UTC``."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{self[:10]} {self[11:-1]} +0000 UTC"
+
+
 _NAMES: dict[type, str] = {
     NoValue: "<nil>", bool: "bool", int: "int", Int64: "int64", Byte: "uint8", float: "float64", str: "string",
-    Number: "json.Number", type(None): "interface {}",
+    Number: "json.Number", Time: "time.Time", type(None): "interface {}",
 }  # fmt: skip
 
 
