@@ -113,6 +113,7 @@ int unpack_xattrs(struct pc_unpack *u, int fd, const struct tar_entry *e);
 void unpack_skip_xattrs(struct pc_unpack *u, const struct tar_entry *e);
 int unpack_set_opaque(struct pc_unpack *u, int fd);
 int unpack_drop_inherited(int fd);
+int unpack_drop_inherited_of_node(int fd);
 
 /* unpack_write.c */
 int unpack_directory(struct pc_unpack *u, const struct tar_entry *e, int parent);
