@@ -143,6 +143,71 @@ int pc_syncfs(int32_t fd);
  * -2147483648 when libseccomp cannot be loaded. */
 int pc_seccomp_resolve(const char *name, uint32_t audit_arch);
 
+/* Directory trees into a tar stream. pack.h has how; every function below is the caller's one thread's at a time. */
+
+/* Owners `outside` to outside + count - 1 are written as those from `inside` on. */
+struct pc_pack_range {
+	uint32_t inside;
+	uint32_t outside;
+	uint32_t count;
+};
+
+enum pc_pack_mode {
+	PC_PACK_LAYER,   /* one root, an overlay upper directory: whiteouts and opaque marks as image-spec layer.md has them */
+	PC_PACK_MERGED,  /* all roots as overlayfs shows them */
+	PC_PACK_CHANGES, /* no tar: what the first root changes in the others, as "KIND/PATH" and a NUL each */
+};
+enum pc_pack_flags {
+	PC_PACK_USERXATTR = 1, /* overlayfs's marks are user.overlay.*, not trusted.overlay.* */
+	PC_PACK_ROOT = 2,      /* begin with an entry "./" for the root itself */
+};
+
+/* `roots`: directories, topmost first, the caller's; O_PATH will do. The maps are for the first `n_mapped` of them.
+ * `exclude`: `n_exclude` paths, each with its NUL, that are passed over in the first root, with what is below them.
+ * Times after `mtime_max` (seconds) are written as it. */
+struct pc_pack_args {
+	const int32_t *roots;
+	const struct pc_pack_range *uids;
+	const struct pc_pack_range *gids;
+	const char *exclude;
+	int64_t mtime_max;
+	uint32_t n_roots;
+	uint32_t n_mapped;
+	uint32_t n_uids;
+	uint32_t n_gids;
+	uint32_t n_exclude;
+	uint32_t mode;
+	uint32_t flags;
+};
+
+/* `vanished`: names that were gone when they were looked at. */
+struct pc_pack_counts {
+	uint64_t entries;
+	uint64_t whiteouts;
+	uint64_t opaque_dirs;
+	uint64_t file_bytes;
+	uint64_t sockets;
+	uint64_t vanished;
+};
+
+/* `step` is an enum pc_pack_step, `err` a positive errno, `path` where in the tree; not NUL-terminated, the packer's. */
+struct pc_pack_failure {
+	const char *path;
+	uint64_t path_len;
+	uint32_t step;
+	int32_t err;
+};
+
+struct pc_pack;
+/* NULL: no memory. Anything else that is wrong is said by the first read. */
+struct pc_pack *pc_pack_new(const struct pc_pack_args *args);
+/* Fills `buffer` as far as there is something; how much, 0 at the end, -errno of a failure, which is final. */
+int64_t pc_pack_read(struct pc_pack *p, uint8_t *buffer, uint64_t len);
+void pc_pack_failed(const struct pc_pack *p, struct pc_pack_failure *out);
+void pc_pack_counted(const struct pc_pack *p, struct pc_pack_counts *out);
+const char *pc_pack_step_name(uint32_t step);
+void pc_pack_free(struct pc_pack *p);
+
 /* cffi-end */
 
 #endif
