@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from typing_extensions import Buffer
+
 # RESOLVE_* of openat2(2)
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -354,3 +356,88 @@ def seccomp_resolve(name: str, arch_token: int) -> int:
     if number == _INT_MIN:
         raise OSError(2, "cannot load libseccomp.so.2 (install libseccomp2)")
     return number
+
+
+# The packer: directory trees into a tar stream
+
+PACK_LAYER, PACK_MERGED, PACK_CHANGES = lib.PC_PACK_LAYER, lib.PC_PACK_MERGED, lib.PC_PACK_CHANGES
+
+
+class PackFailure(Exception):
+    """A failure of the packer, before :mod:`pycontain.image.pack` has put it into words; ``path`` is in the tree."""
+
+    def __init__(self, step: str, errno: int, path: bytes) -> None:
+        super().__init__(f"{step} {path!r}: {os.strerror(errno)}")
+        self.step = step
+        self.errno = errno
+        self.path = path
+
+
+class Packer:
+    """Directory trees as a stream of bytes. ``roots``: directory descriptors, topmost first, the caller's.
+
+    ``uid_map``, ``gid_map``: (inside, outside, count), for the first ``mapped`` roots. ``exclude``: paths in the first root
+    that are passed over. ``mtime_max``: seconds. Not for two threads at once.
+    """
+
+    __slots__ = ("_p",)
+
+    def __init__(
+        self,
+        roots: Sequence[int],
+        mode: int,
+        *,
+        userxattr: bool = False,
+        root_entry: bool = False,
+        mtime_max: int | None = None,
+        uid_map: Sequence[tuple[int, int, int]] = (),
+        gid_map: Sequence[tuple[int, int, int]] = (),
+        mapped: int = 0,
+        exclude: Sequence[bytes] = (),
+    ) -> None:
+        self._p = ffi.NULL
+        args = ffi.new("struct pc_pack_args *")
+        kept = (  # for as long as the call: the packer copies
+            ffi.new("int32_t[]", list(roots)),
+            ffi.new("struct pc_pack_range[]", list(uid_map)),
+            ffi.new("struct pc_pack_range[]", list(gid_map)),
+            ffi.new("char[]", b"".join(path + b"\0" for path in exclude)),
+        )
+        args.roots, args.uids, args.gids, args.exclude = kept
+        args.n_roots, args.n_mapped, args.n_exclude = len(roots), mapped, len(exclude)
+        args.n_uids, args.n_gids = len(uid_map), len(gid_map)
+        args.mtime_max = 2**63 - 1 if mtime_max is None else mtime_max
+        args.mode = mode
+        args.flags = (lib.PC_PACK_USERXATTR if userxattr else 0) | (lib.PC_PACK_ROOT if root_entry else 0)
+        self._p = lib.pc_pack_new(args)
+        if self._p == ffi.NULL:
+            raise MemoryError("no memory for a packer")
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fills ``buffer`` as far as there is something: how many bytes, 0 at the end. Raises PackFailure, for good."""
+        if self._p == ffi.NULL:
+            raise ValueError("read of a closed packer")
+        into = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        got = int(lib.pc_pack_read(self._p, into, len(into)))
+        if got < 0:
+            f = ffi.new("struct pc_pack_failure *")
+            lib.pc_pack_failed(self._p, f)
+            step: bytes = ffi.string(lib.pc_pack_step_name(f.step))
+            raise PackFailure(step.decode(), -got, ffi.unpack(f.path, f.path_len) if f.path_len else b"")
+        return got
+
+    def counts(self) -> dict[str, int]:
+        """How many entries, whiteouts, opaque_dirs, file_bytes, sockets, vanished so far."""
+        if self._p == ffi.NULL:
+            raise ValueError("counts of a closed packer")
+        c = ffi.new("struct pc_pack_counts *")
+        lib.pc_pack_counted(self._p, c)
+        return {name: int(getattr(c, name)) for name, _ in ffi.typeof("struct pc_pack_counts").fields}
+
+    def close(self) -> None:
+        p, self._p = self._p, ffi.NULL
+        lib.pc_pack_free(p)
+
+    def __del__(self) -> None:
+        if lib is not None:  # not at the interpreter's end
+            self.close()
