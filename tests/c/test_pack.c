@@ -66,6 +66,30 @@ static void a_file_with_three_names_is_written_once(void)
 	CHECK_EQ(memcmp(tar + 3 * 512 + 157, "d/first", 8), 0);
 }
 
+/* First names in directories that the walk has left, at every depth. */
+static void first_names_of_other_directories(void)
+{
+	begin();
+	for (const char *const *d = (const char *const[]){"a", "a/b", "a/b/c", "a/d", "e", NULL}; *d != NULL; d++)
+		CHECK_EQ(mkdir(*d, 0755), 0);
+	write_file("a/b/c/one", "");
+	write_file("a/d/two", "");
+	write_file("a/three", "");
+	CHECK_EQ(link("a/b/c/one", "e/1"), 0);
+	CHECK_EQ(link("a/b/c/one", "a/d/1"), 0);
+	CHECK_EQ(link("a/d/two", "e/2"), 0);
+	CHECK_EQ(link("a/three", "e/3"), 0);
+	CHECK_EQ(link("a/three", "e/4"), 0);
+	CHECK_EQ(pack(PC_PACK_LAYER), 0);
+	check_listing("a/:5 a/b/:5 a/b/c/:5 a/b/c/one:0 a/d/:5 a/d/1:1 a/d/two:0 a/three:0 e/:5 e/1:1 e/2:1 e/3:1 e/4:1");
+	static const struct {
+		int entry;
+		const char *first;
+	} links[] = {{5, "a/b/c/one"}, {9, "a/b/c/one"}, {10, "a/d/two"}, {11, "a/three"}, {12, "a/three"}};
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+		CHECK_EQ(strcmp((const char *)tar + links[i].entry * 512 + 157, links[i].first), 0);
+}
+
 static void many_hard_links(void)
 {
 	char name[32], other[32];
@@ -265,6 +289,7 @@ int main(void)
 	RUN(entries_are_sorted_by_name);
 	RUN(any_buffer_gives_the_same_bytes);
 	RUN(a_file_with_three_names_is_written_once);
+	RUN(first_names_of_other_directories);
 	RUN(many_hard_links);
 	RUN(whiteouts_come_first);
 	RUN(four_thousand_levels);
