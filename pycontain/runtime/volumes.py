@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import BinaryIO, cast
 
 from ..errors import InvalidArgument
 from ..image.users import MergedDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..image.rootfs import RootFS
     from ..request import RunRequest
 
@@ -60,6 +61,7 @@ def _copy(below: list[int], path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with pack_merged(below) as packed:
-            unpack_layer(cast(BinaryIO, packed), fd)
+            stream: Any = packed  # a raw stream, of which it is only read
+            unpack_layer(stream, fd)
     finally:
         os.close(fd)
