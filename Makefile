@@ -68,10 +68,12 @@ test-c: peers ## C unit tests: plain, with ASan and UBSan, and -fanalyzer
 	ctest --test-dir build/c-san --output-on-failure
 	cmake -S . -B build/c-analyze -DPC_ANALYZE=ON >/dev/null && cmake --build build/c-analyze -j2 --target pycontain_core pycontain-init pycontain-guardian pycontain-exec >/dev/null
 
-fuzz: peers ## libFuzzer on the Plan decoder, 20 seconds from the corpus in the repository
+fuzz: peers ## libFuzzer on the Plan decoder and on the unpacker, 20 seconds each from the corpora in the repository
 	CC=clang cmake -S . -B build/c-fuzz -DPC_FUZZ=ON -DCMAKE_C_COMPILER=clang >/dev/null && cmake --build build/c-fuzz -j2 >/dev/null
-	mkdir -p build/fuzz-corpus
+	mkdir -p build/fuzz-corpus build/fuzz-corpus-tar
 	cd build && ./c-fuzz/tests/c/fuzz_plan -max_total_time=20 -verbosity=0 -print_final_stats=1 -dict=../tests/c/plan.dict fuzz-corpus ../tests/c/corpus
+	cd build && ./c-fuzz/tests/c/fuzz_tar -max_total_time=20 -verbosity=0 -print_final_stats=1 -max_len=16384 -dict=../tests/c/tar.dict \
+		fuzz-corpus-tar ../tests/c/corpus_tar
 
 cross: peers ## compile and link everything for aarch64
 	cmake -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake >/dev/null && cmake --build build/aarch64 -j2 >/dev/null

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE_PATHS", "Changed", "commit_changed"]
 
-ENGINE_PATHS = ("dev", "proc", "sys")
-"""What every container gets of its own, on top of its image: no part of what it changed."""
+ENGINE_PATHS = ("dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+"""What a container gets of its own, on top of its image, and Docker mounts: no part of what it changed."""
 
 
 @record

@@ -50,6 +50,8 @@ def compression_of(prefix: bytes) -> str:
 class Inflater:
     """A stream of one compression (:func:`compression_of`), of one member or more; made by :func:`inflater`."""
 
+    layer = "the layer"  # what an error calls it
+
     def __init__(self, name: str, new: Callable[[], _Member], error: type[Exception], *, padded: bool) -> None:
         self._name = name
         self._new = new
@@ -88,7 +90,7 @@ class Inflater:
             raise self._damaged("it ends before its end-of-stream marker")
 
     def _damaged(self, why: str) -> InvalidArgument:
-        return InvalidArgument(f"cannot unpack the layer: the {self._name} stream: {why}")
+        return InvalidArgument(f"cannot unpack {self.layer}: the {self._name} stream: {why}")
 
 
 class _Plain(Inflater):
@@ -99,20 +101,16 @@ class _Plain(Inflater):
         return iter((data,) if data else ())
 
 
-def inflater(compression: str) -> Inflater:
-    """What decompresses a stream of ``compression``; ``""`` passes it on as it is.
+def inflater(compression: str, layer: str = "the layer") -> Inflater:
+    """What decompresses a stream of ``compression``; ``""`` passes it on as it is. ``layer`` is what an error calls it.
 
     Raises: Unsupported: bzip2, or zstd without a library.
     """
-    if compression == "gzip":
-        return _gzip()
-    if compression == "zstd":
-        return _zstd()
-    if compression == "xz":
-        return _xz()
     if compression == "bzip2":
         raise Unsupported("cannot unpack a bzip2 layer: not supported; recompress it with gzip, xz or zstd")
-    return _Plain()
+    made = {"gzip": _gzip, "zstd": _zstd, "xz": _xz, "": _Plain}[compression]()
+    made.layer = layer
+    return made
 
 
 def _gzip() -> Inflater:

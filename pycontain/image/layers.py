@@ -113,7 +113,8 @@ def ensure_layer(
             return target
         with workspace(data_root) as (work, work_fd), open_blob(descriptor) as blob:
             raw = HashingReader(blob, descriptor.digest.algorithm)
-            found, stats = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits)
+            name = f"the layer {descriptor.digest}"
+            found, stats = unpack_stream(raw, work_fd, diff_id.algorithm, limits=limits, layer=name)
             if raw.size != descriptor.size or raw.digest != descriptor.digest:
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: the blob is {raw.digest} ({raw.size} bytes, "
@@ -134,24 +135,29 @@ def about(error: PycontainError, what: str) -> PycontainError:
 
 
 def unpack_stream(
-    raw: HashingReader, work_fd: int, algorithm: str, *, limits: LayerLimits | None = None
+    raw: HashingReader,
+    work_fd: int,
+    algorithm: str,
+    *,
+    limits: LayerLimits | None = None,
+    layer: str = "the layer",
 ) -> tuple[Digest, LayerStats]:
-    """Decompress ``raw`` and unpack it to ``layer`` in the directory ``work_fd``; answers with the diff_id.
+    """Decompress ``raw`` and unpack it to the directory "layer" in ``work_fd``; answers with the diff_id.
 
-    ``raw`` is read to its end. Raises: as :class:`LayerWriter`; InvalidArgument: the compressed stream is damaged;
-    SetupFailed: reading it failed.
+    ``layer`` is what an error calls it. ``raw`` is read to its end. Raises: as :class:`LayerWriter`; InvalidArgument: the
+    compressed stream is damaged; SetupFailed: reading it failed.
     """
     from .unpack import LayerWriter
 
-    prefix = _read(raw, PREFIX_BYTES)
-    while len(prefix) < PREFIX_BYTES and (more := _read(raw, PREFIX_BYTES - len(prefix))):
+    prefix = _read(raw, PREFIX_BYTES, layer)
+    while len(prefix) < PREFIX_BYTES and (more := _read(raw, PREFIX_BYTES - len(prefix), layer)):
         prefix += more  # a pipe may give a byte at a time
-    plain = inflater(compression_of(prefix))
+    plain = inflater(compression_of(prefix), layer)
     os.mkdir("layer", 0o700, dir_fd=work_fd)
     layer_fd = os.open("layer", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)
     try:
         os.fchmod(layer_fd, _LAYER_MODE)  # nobody else gets here: the directories above are 0700
-        with LayerWriter(layer_fd, limits=limits) as writer:
+        with LayerWriter(layer_fd, limits=limits, layer=layer) as writer:
             digest = _push(raw, prefix, plain, writer, algorithm)
             return digest, writer.finish()
     finally:
@@ -174,19 +180,19 @@ def _push(raw: HashingReader, prefix: bytes, plain: Inflater, writer: LayerWrite
         while data:
             for piece in plain.feed(data):
                 behind.put(piece)
-            data = _read(raw, _READ)
+            data = _read(raw, _READ, plain.layer)
         plain.finish()
         behind.finish()
     return Digest(algorithm, hasher.hexdigest())
 
 
-def _read(raw: HashingReader, size: int) -> bytes:
+def _read(raw: HashingReader, size: int, layer: str) -> bytes:
     try:
         return raw.read(size)
     except OSError as error:  # the stream's, or that of the file to which it is copied
         hint = ": free space on the file system of the data root" if error.errno in (ENOSPC, EDQUOT) else ""
         raise SetupFailed(
-            f"cannot unpack the layer: reading it: {error.strerror or error} ({errno_name(error.errno or 0)}){hint}",
+            f"cannot unpack {layer}: reading it: {error.strerror or error} ({errno_name(error.errno or 0)}){hint}",
             step="unpack",
             errno=error.errno or 0,
         ) from error

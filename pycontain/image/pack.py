@@ -103,7 +103,8 @@ def pack_merged(
 ) -> PackReader:
     """All of ``fds``, topmost first, as one overlay mount of them shows: no whiteouts, no opaque marks.
 
-    As :func:`pack_layer`; but the maps are for the first ``mapped`` directories (an upper directory holds the container's
+    A mark on one of the directories themselves does not count, as overlayfs has it: :func:`.layers.stack_layers` cuts the
+    stack there. As :func:`pack_layer`; but the maps are for the first ``mapped`` directories (an upper directory holds the container's
     own ids, the layers below it are translated by their mount), and ``exclude`` is about the first directory alone: what
     the others have at these paths is shown.
     """
@@ -182,8 +183,9 @@ class PackReader(io.RawIOBase):
         return PackCounts(**self._packer.counts())
 
     def close(self) -> None:
-        if not self.closed:
-            self._packer.close()
+        packer = getattr(self, "_packer", None)  # None: the constructor has refused its arguments
+        if packer is not None:
+            packer.close()
         super().close()
 
 

@@ -111,7 +111,8 @@ class LayerStats:
 class LayerWriter:
     """Unpacks an uncompressed tar that is pushed into it, below the directory ``dest_dirfd`` (borrowed).
 
-    ``uid_map`` and ``gid_map``, (inside, outside, count) each, shift the owners; without them every id is itself.
+    ``uid_map`` and ``gid_map``, (inside, outside, count) each, shift the owners; without them every id is itself. ``layer`` is
+    what an error calls it.
     Not atomic: after an error, or without :meth:`finish`, the destination holds a part, and is to be removed.
     Raises, from feed and finish: InvalidArgument: malformed, escaping or over a limit; Unsupported: no permission for a
     device, owner or attribute; SetupFailed (step "unpack"): the file system refused.
@@ -124,10 +125,12 @@ class LayerWriter:
         limits: LayerLimits | None = None,
         uid_map: Sequence[tuple[int, int, int]] = (),
         gid_map: Sequence[tuple[int, int, int]] = (),
+        layer: str = "the layer",
     ) -> None:
         from .. import _native
 
         limits = limits or LayerLimits()
+        self._layer = layer
         self._failure = _native.UnpackFailure
         self._unpacker = _native.Unpacker(
             dest_dirfd,
@@ -152,14 +155,14 @@ class LayerWriter:
         try:
             self._unpacker.feed(data)
         except self._failure as failure:
-            raise _in_words(failure) from None
+            raise _in_words(failure, self._layer) from None
 
     def finish(self) -> LayerStats:
         """The tar has ended: checks that it is whole, and sets the times of the directories."""
         try:
             stats = self._unpacker.finish()
         except self._failure as failure:
-            raise _in_words(failure) from None
+            raise _in_words(failure, self._layer) from None
         return LayerStats(
             entries=stats.entries,
             bytes_read=stats.bytes_read,
@@ -192,15 +195,15 @@ def _show(path: bytes, whole: int) -> str:
     return repr(text.decode("utf-8", "backslashreplace"))
 
 
-def _in_words(f: UnpackFailure) -> PycontainError:
+def _in_words(f: UnpackFailure, layer: str) -> PycontainError:
     a, b = f.numbers
     name = _show(f.name, f.name_bytes)
     values = {"a": a, "b": b, "kind": f.kind, "what": f.what, "text": _show(f.text, f.text_bytes)}
     if f.fault == "system":
-        return _failed(f, name)
+        return _failed(f, name, layer)
     if f.fault == "unmapped":
         return Unsupported(
-            f"cannot unpack the layer: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids"
+            f"cannot unpack {layer}: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids"
         )
     if f.fault in _REJECTED:
         why = f"entry {name}: {_REJECTED[f.fault].format_map(values)}"
@@ -210,15 +213,15 @@ def _in_words(f: UnpackFailure) -> PycontainError:
         values |= {"raw": f.text[:24], "key": f.text[:40], "type": chr(a) if f.fault == "type" else ""}
         where = f"{_where(f, name)}: " if f.name_bytes else ""
         why = f"malformed tar: {where}{_MALFORMED[f.fault].format_map(values)}"
-    return InvalidArgument(f"cannot unpack the layer: {why}")
+    return InvalidArgument(f"cannot unpack {layer}: {why}")
 
 
 def _where(f: UnpackFailure, name: str) -> str:
     return f"after entry {name}" if f.after else f"entry {name}"
 
 
-def _failed(f: UnpackFailure, name: str) -> PycontainError:
-    what = f"cannot unpack the layer: {f.kind} {name}: {os.strerror(f.errno)} ({errno_name(f.errno)})"
+def _failed(f: UnpackFailure, name: str, layer: str) -> PycontainError:
+    what = f"cannot unpack {layer}: {f.kind} {name}: {os.strerror(f.errno)} ({errno_name(f.errno)})"
     facts = probe()
     for number, table, whose in ((f.uid, facts.uid_map, "user"), (f.gid, facts.gid_map, "group")):
         if f.errno == errno.EINVAL and table and not any(inside <= number < inside + n for inside, _, n in table):

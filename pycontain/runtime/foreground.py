@@ -8,6 +8,7 @@ It goes with the directory, however the container ends. Written and read as a Py
 from __future__ import annotations
 
 import os
+import time
 
 from ..errors import Conflict, ContainerNotFound, InvalidArgument
 from ..image.rootfs import ImageConfig
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Foreground", "config_as_run", "find", "of_running", "write"]
 
 _FORMAT = 1
+_STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
 
@@ -112,9 +114,11 @@ _NAMES = Foreground.__dict__["__slots__"]
 def find(roots: Roots, text: str) -> Foreground:
     """By name, by id, or by the beginning of an id. Raises: ContainerNotFound, InvalidArgument: ambiguous."""
     try:
-        return _read(f"{roots.data_root}/ephemeral/{os.readlink(f'{roots.run_root}/names/{text}')}/record", text)
+        directory = f"{roots.data_root}/ephemeral/{os.readlink(f'{roots.run_root}/names/{text}')}"
     except (OSError, ValueError):
         pass
+    else:
+        return _read(f"{directory}/record", text)
     matching = []
     base = f"{roots.data_root}/ephemeral"
     if text and "/" not in text and "." not in text:
@@ -138,11 +142,20 @@ def _entries(path: str) -> list[str]:
 def _read(path: str, text: str) -> Foreground:
     from ast import literal_eval
 
-    try:
-        with open(path, "rb") as file:
-            version, values = literal_eval(file.read(_MAX_BYTES).decode())
-    except FileNotFoundError:
-        raise ContainerNotFound(f"No such container: {text}: it has just ended") from None
+    data = None
+    deadline = time.monotonic() + _STARTING_S
+    while data is None:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            # the program has begun, and who started it has not yet come to this file; or it is not foreground at all
+            if time.monotonic() > deadline or not os.path.isdir(os.path.dirname(path)):
+                raise ContainerNotFound(
+                    f"No such container: {text}: it has just ended, or belongs to a Python program, whose own it is"
+                ) from None
+            time.sleep(0.01)
+    version, values = literal_eval(data.decode())
     if version != _FORMAT:
         raise InvalidArgument(f"container {text} was started by another version of pycontain: use that one for it")
     fields = dict(zip(_NAMES, values, strict=True))

@@ -4,8 +4,8 @@
  * below its directory's own fd, no link is followed, no other mount is entered, and nothing is opened for reading before
  * it is known to be a regular file or a directory: opening a device acts on the device, opening a fifo on who waits there.
  *
- * Memory: the names of the directories on the way down (each directory's sorted as a whole), one record for each file
- * with names still to come (hard links), and what one entry needs (at most 1 MiB). Descriptors: PC_PACK_OPEN, the roots,
+ * Memory: the names of the directories on the way down (each directory's sorted as a whole), a name for each file whose
+ * other names are still to come (hard links), and what one entry needs (at most 1 MiB). Descriptors: PC_PACK_OPEN, the roots,
  * and three. Depth costs neither stack nor descriptors.
  */
 #ifndef PC_PACK_H
@@ -59,11 +59,14 @@ struct pc_name {
 	bool done;    /* emitted already, as a whiteout */
 };
 
+struct pc_place;
+
 /* A directory of the merged tree, being walked. */
 struct pc_level {
 	size_t path_len;
 	size_t first_name, n_names, names_at, next;
 	uint32_t first_member, n_members;
+	struct pc_place *place; /* for hard links: NULL until one needs it */
 	uint8_t phase;
 	bool opaque;    /* of its topmost member: nothing below shows through */
 	bool xwhiteouts; /* overlay.opaque is "x": regular files in it may be whiteouts (6.8) */
@@ -176,8 +179,10 @@ int pc_ids_inside(const struct pc_pack_range *ranges, uint32_t n, uint32_t outsi
 /* Translates the ids in the value of `name`, a POSIX ACL or a file capability, in place; its new length, or -errno. */
 int64_t pc_ids_xattr(const struct pc_pack *p, const char *name, uint8_t *value, size_t len);
 
-/* pack_links.c: hard links. 1: `first` is the path of the file's first name; 0: this is it, and is remembered; -ENOMEM. */
-int pc_links_find(struct pc_pack *p, const struct statx *st, const char *path, size_t path_len, struct pc_bytes *first);
+/* pack_links.c: hard links. 1: `first` is the path of the file's first name; 0: this, p->path, is the first, and is
+ * remembered; -ENOMEM. */
+int pc_links_find(struct pc_pack *p, const struct statx *st, struct pc_bytes *first);
+void pc_links_leave(struct pc_place *place); /* a level's, as the walk leaves it */
 void pc_links_free(struct pc_pack *p);
 
 /* pack_header.c: the bytes of one header. Pure. */

@@ -213,6 +213,7 @@ void pc_dirs_pop(struct pc_pack *p)
 	for (uint32_t i = level->first_member; i < p->n_members; i++)
 		if (p->members[i].slot >= 0)
 			close_slot(p, &p->slots[p->members[i].slot]);
+	pc_links_leave(level->place);
 	p->n_members = level->first_member;
 	p->n_names = level->first_name;
 	p->name_bytes.n = level->names_at;
@@ -231,6 +232,8 @@ int pc_dirs_open_roots(struct pc_pack *p, const int32_t *roots)
 
 void pc_dirs_free(struct pc_pack *p)
 {
+	while (p->n_levels > 0)
+		pc_dirs_pop(p);
 	for (int i = 0; i < PC_PACK_OPEN; i++)
 		fd_close(&p->slots[i].fd);
 	for (uint32_t i = 0; p->root_fds != NULL && i < p->n_roots; i++)

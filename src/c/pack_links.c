@@ -1,16 +1,98 @@
 /* Hard links: a file with several names is written once, under the first of them. A record goes when the last name has
  * come, so that a tree whose links are all inside it needs none at the end.
+ *
+ * A first name is kept as a directory and a name, a directory as its parent and a name: whatever the tree is like, a record
+ * costs what a file costs the disk, not what its path is long.
  */
 #include "pack.h"
 
+#if defined __GNUC__ && !defined __clang__
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak" /* gcc 12 loses what an array element of unknown index owns */
+#endif
+
+/* A directory that is the place of some first name, or above one; NULL is the root. */
+struct pc_place {
+	struct pc_place *parent;
+	uint32_t refs;
+	uint16_t len;
+	char name[];
+};
+
 struct pc_link {
 	struct pc_link *next;
+	struct pc_place *place;
 	uint64_t ino;
 	uint32_t dev_major, dev_minor;
 	uint32_t left; /* names that have not come yet */
-	uint32_t len;
-	char path[];
+	uint16_t len;
+	char name[];
 };
+
+/* --- places ----------------------------------------------------------------------------------------------------- */
+
+void pc_links_leave(struct pc_place *place)
+{
+	while (place != NULL && --place->refs == 0) {
+		struct pc_place *parent = place->parent;
+		free(place);
+		place = parent;
+	}
+}
+
+/* The last component of what is in p->path up to `len`. */
+static const char *last_name(const struct pc_pack *p, size_t len, uint16_t *name_len)
+{
+	size_t begin = len;
+
+	while (begin > 0 && p->path.data[begin - 1] != '/')
+		begin--;
+	*name_len = (uint16_t)(len - begin); /* a name has 255 bytes at most */
+	return (const char *)p->path.data + begin;
+}
+
+/* Of the innermost level, and of all above it that have none yet; the levels hold them. */
+static int find_places(struct pc_pack *p)
+{
+	uint32_t at = p->n_levels - 1;
+
+	while (at > 0 && p->levels[at].place == NULL)
+		at--;
+	while (++at < p->n_levels) {
+		uint16_t len;
+		const char *name = last_name(p, p->levels[at].path_len, &len);
+		struct pc_place *place = malloc(sizeof *place + len), *parent = p->levels[at - 1].place;
+		if (place == NULL)
+			return -ENOMEM;
+		*place = (struct pc_place){.parent = parent, .refs = 1, .len = len};
+		memcpy(place->name, name, len);
+		if (parent != NULL)
+			parent->refs++;
+		p->levels[at].place = place;
+	}
+	return 0;
+}
+
+/* The path of a first name, from its end to its beginning. */
+static int spell(const struct pc_link *link, struct pc_bytes *path)
+{
+	size_t len = link->len;
+
+	for (const struct pc_place *each = link->place; each != NULL; each = each->parent)
+		len += each->len + 1u;
+	path->n = 0;
+	int err = pc_bytes_reserve(path, len);
+	if (err < 0)
+		return err;
+	path->n = len;
+	memcpy(path->data + (len -= link->len), link->name, link->len);
+	for (const struct pc_place *each = link->place; each != NULL; each = each->parent) {
+		path->data[--len] = '/';
+		memcpy(path->data + (len -= each->len), each->name, each->len);
+	}
+	return 0;
+}
+
+/* --- links ------------------------------------------------------------------------------------------------------ */
 
 static size_t bucket_of(const struct pc_pack *p, uint64_t ino)
 {
@@ -44,61 +126,61 @@ static bool is_file(const struct pc_link *link, const struct statx *st)
 	return link->ino == st->stx_ino && link->dev_major == st->stx_dev_major && link->dev_minor == st->stx_dev_minor;
 }
 
-#if defined __GNUC__ && !defined __clang__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak" /* gcc 12 loses what a bucket of unknown index owns */
-#endif
-
-static int remember(struct pc_pack *p, const struct statx *st, const char *path, size_t path_len)
+static int remember(struct pc_pack *p, const struct statx *st)
 {
-	if (make_room(p) < 0)
+	uint16_t len;
+	const char *name = last_name(p, p->path.n, &len);
+
+	if (make_room(p) < 0 || find_places(p) < 0)
 		return -ENOMEM;
-	struct pc_link **bucket = &p->links[bucket_of(p, st->stx_ino)], *link = malloc(sizeof *link + path_len);
+	struct pc_link **bucket = &p->links[bucket_of(p, st->stx_ino)], *link = malloc(sizeof *link + len);
 	if (link == NULL)
 		return -ENOMEM;
 	*link = (struct pc_link){
 		.next = *bucket,
+		.place = p->levels[p->n_levels - 1].place,
 		.ino = st->stx_ino,
 		.dev_major = st->stx_dev_major,
 		.dev_minor = st->stx_dev_minor,
 		.left = st->stx_nlink - 1,
-		.len = (uint32_t)path_len,
+		.len = len,
 	};
-	memcpy(link->path, path, path_len);
+	memcpy(link->name, name, len);
+	if (link->place != NULL)
+		link->place->refs++;
 	*bucket = link;
 	p->n_links++;
 	return 0;
 }
 
-#if defined __GNUC__ && !defined __clang__
-#pragma GCC diagnostic pop
-#endif
-
-int pc_links_find(struct pc_pack *p, const struct statx *st, const char *path, size_t path_len, struct pc_bytes *first)
+static void forget(struct pc_pack *p, struct pc_link **at)
 {
-	first->n = 0;
+	struct pc_link *link = *at;
+
+	*at = link->next;
+	pc_links_leave(link->place);
+	free(link);
+	p->n_links--;
+}
+
+int pc_links_find(struct pc_pack *p, const struct statx *st, struct pc_bytes *first)
+{
 	if (p->links_room > 0)
 		for (struct pc_link **at = &p->links[bucket_of(p, st->stx_ino)]; *at != NULL; at = &(*at)->next) {
-			struct pc_link *found = *at;
-			if (!is_file(found, st))
+			if (!is_file(*at, st))
 				continue;
-			int err = pc_bytes_add(first, found->path, found->len);
-			if (err == 0 && --found->left == 0) {
-				*at = found->next;
-				free(found);
-				p->n_links--;
-			}
+			int err = spell(*at, first);
+			if (err == 0 && --(*at)->left == 0)
+				forget(p, at);
 			return err < 0 ? err : 1;
 		}
-	return remember(p, st, path, path_len);
+	return remember(p, st);
 }
 
 void pc_links_free(struct pc_pack *p)
 {
 	for (size_t i = 0; i < p->links_room; i++)
-		for (struct pc_link *each = p->links[i], *next; each != NULL; each = next) {
-			next = each->next;
-			free(each);
-		}
+		while (p->links[i] != NULL)
+			forget(p, &p->links[i]);
 	free(p->links);
 }

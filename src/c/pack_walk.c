@@ -114,7 +114,7 @@ static char type_of(unsigned mode)
 static int find_link(struct pc_pack *p, const struct pc_look *look, struct pc_tar_entry *e)
 {
 	if (e->type != '5' && look->st.stx_nlink > 1) {
-		int found = pc_links_find(p, &look->st, e->path, e->path_len, &p->value);
+		int found = pc_links_find(p, &look->st, &p->value);
 		if (found < 0)
 			return pc_pack_fail(p, PC_PACK_STEP_MEMORY, found);
 		if (found > 0)

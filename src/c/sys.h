@@ -127,6 +127,7 @@ static inline long sys_fgetxattr(int fd, const char *name, void *value, size_t n
 {
 	return PC_SYS4(SYS_fgetxattr, fd, name, value, n);
 }
+static inline int sys_removexattr(const char *path, const char *name) { return (int)PC_SYS2(SYS_removexattr, path, name); }
 static inline int sys_fremovexattr(int fd, const char *name) { return (int)PC_SYS2(SYS_fremovexattr, fd, name); }
 static inline int sys_fstatfs(int fd, struct statfs *out) { return (int)PC_SYS2(SYS_fstatfs, fd, out); }
 static inline int sys_fchmod(int fd, unsigned mode) { return (int)PC_SYS2(SYS_fchmod, fd, mode); }

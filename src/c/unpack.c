@@ -53,9 +53,11 @@ static int write_entry(struct pc_unpack *u, const struct tar_entry *e)
 	int parent = unpack_open_parent(u, &u->path, true);
 	if (parent < 0)
 		return parent;
-	if (unpack_is_whiteout_name(u->path.text + u->path.name))
-		return unpack_whiteout(u, e, parent);
-	return write_kind(u, e, parent);
+	struct unpack_kept kept;
+	err = unpack_keep_time(u, parent, &kept);
+	if (err == 0)
+		err = unpack_is_whiteout_name(u->path.text + u->path.name) ? unpack_whiteout(u, e, parent) : write_kind(u, e, parent);
+	return err < 0 ? err : unpack_restore_time(&kept);
 }
 
 static int on_entry(void *context, const struct tar_entry *e)
@@ -114,6 +116,8 @@ static int prepare(struct pc_unpack *u)
 	if (u->path.text == NULL || u->target.text == NULL)
 		return -ENOMEM;
 	u->path.text[0] = u->target.text[0] = '\0';
+	u->times.max = UNPACK_TIMES;
+	u->times.max_bytes = UNPACK_TIMES_BYTES;
 	u->own_uid = geteuid();
 	u->own_gid = getegid();
 	u->default_acls = sys_fgetxattr(u->root, "system.posix_acl_default", NULL, 0) > 0;

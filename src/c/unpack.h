@@ -37,8 +37,13 @@ struct unpack_time {
 	size_t path;
 };
 
+#define UNPACK_TIMES 65536u
+#define UNPACK_TIMES_BYTES (4u << 20) /* of their paths */
+
 /* The times that directories get when all is written; see unpack_times.c. */
 struct unpack_times {
+	size_t max;
+	size_t max_bytes;
 	struct unpack_time *list;
 	size_t n;
 	size_t room;
@@ -48,6 +53,12 @@ struct unpack_times {
 	uint32_t *index; /* inode -> 1 + place in list */
 	size_t index_room;
 	bool flushed;
+};
+
+/* The time of a directory while something is made in it. */
+struct unpack_kept {
+	int fd; /* a loan; -1: it is in the list */
+	struct timespec mtime;
 };
 
 struct pc_unpack {
@@ -83,7 +94,8 @@ int unpack_clear(struct pc_unpack *u, int parent, const char *name);
 
 /* unpack_times.c */
 int unpack_time(struct pc_unpack *u, const char *path, uint64_t ino, struct timespec mtime);
-int unpack_touch(struct pc_unpack *u, const char *path, int fd);
+int unpack_keep_time(const struct pc_unpack *u, int fd, struct unpack_kept *kept);
+int unpack_restore_time(const struct unpack_kept *kept);
 int unpack_set_times(struct pc_unpack *u);
 void unpack_free_times(struct unpack_times *t);
 
@@ -101,6 +113,7 @@ int unpack_xattrs(struct pc_unpack *u, int fd, const struct tar_entry *e);
 void unpack_skip_xattrs(struct pc_unpack *u, const struct tar_entry *e);
 int unpack_set_opaque(struct pc_unpack *u, int fd);
 int unpack_drop_inherited(int fd);
+int unpack_drop_inherited_of_node(int fd);
 
 /* unpack_write.c */
 int unpack_directory(struct pc_unpack *u, const struct tar_entry *e, int parent);

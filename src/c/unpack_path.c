@@ -148,21 +148,20 @@ static int remember(struct pc_unpack *u, const char *path, size_t n, int *fd)
 	return p->fd;
 }
 
-/* Opens the directory `path`, whose last component is `name` in `above`, or makes it. */
-static int enter(struct pc_unpack *u, int above, const char *path, const char *name)
+/* EEXIST from here: a link to nowhere, which is not followed to make things. */
+static int make_directory(struct pc_unpack *u, int above, const char *path, const char *name)
 {
-	scoped_fd int fd = unpack_open(u, path, UNPACK_DIR);
-	int err = 0;
+	struct unpack_kept kept;
+	int err = unpack_keep_time(u, above, &kept);
 
-	if (fd == -ENOENT) { /* EEXIST from here: a link to nowhere, which is not followed to make things */
+	if (err == 0)
 		err = sys_mkdirat(above, name, 0700);
-		if (err < 0)
-			return err;
-		fd = unpack_open(u, path, UNPACK_DIR);
-		err = fd < 0 ? 0 : unpack_settle_implied(u, fd);
-	}
-	if (fd >= 0 && err == 0)
-		err = unpack_touch(u, path, fd);
+	if (err == 0)
+		err = unpack_restore_time(&kept);
+	if (err < 0)
+		return err;
+	scoped_fd int fd = unpack_open(u, path, UNPACK_DIR);
+	err = fd < 0 ? fd : unpack_settle_implied(u, fd);
 	return err < 0 ? err : fd_take(&fd);
 }
 
@@ -170,16 +169,17 @@ static int enter(struct pc_unpack *u, int above, const char *path, const char *n
 static int make_parents(struct pc_unpack *u, char *path, size_t n)
 {
 	scoped_fd int above = unpack_open(u, ".", UNPACK_DIR);
-	int err = above < 0 ? above : unpack_touch(u, ".", above);
 
-	if (err < 0)
-		return err;
+	if (above < 0)
+		return above;
 	for (size_t from = 0, to = 0; from < n; from = to + 1) {
 		for (to = from; to < n && path[to] != '/'; to++)
 			;
 		char end = path[to];
 		path[to] = '\0';
-		int fd = enter(u, above, path, path + from);
+		int fd = unpack_open(u, path, UNPACK_DIR);
+		if (fd == -ENOENT)
+			fd = make_directory(u, above, path, path + from);
 		path[to] = end;
 		if (fd < 0)
 			return fd;
@@ -204,14 +204,7 @@ int unpack_open_parent(struct pc_unpack *u, struct unpack_path *p, bool make)
 	int fd = unpack_open(u, path, UNPACK_DIR);
 	if (fd == -ENOENT && make)
 		fd = make_parents(u, p->text, n);
-	if (fd < 0)
-		return fd;
-	int err = unpack_touch(u, path, fd);
-	if (err < 0) {
-		fd_close(&fd);
-		return err;
-	}
-	return remember(u, path, n, &fd);
+	return fd < 0 ? fd : remember(u, path, n, &fd);
 }
 
 int unpack_remember_parent(struct pc_unpack *u, struct unpack_path *p, int *fd)

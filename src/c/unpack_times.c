@@ -1,17 +1,13 @@
 /* The times of directories: an entry made in one later would change them, so they are set when all is written.
  *
- * A layer of millions of directories must not fill the memory: when the list is full, what it holds is set and forgotten, and
- * from then on a directory's present time is noted before anything is made in it, to be set again. So the list is a promise
- * of what each directory in it will have, and a directory that is not in it has the right time already.
+ * A layer of millions of directories must not fill the memory: when the list is full, what it holds is set and forgotten. From
+ * then on a directory that is not in the list has the right time already, and it is given back after each entry in it.
  */
 #include "unpack.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_TIMES 65536u
-#define MAX_PATHS (4u << 20) /* bytes */
 
 static size_t hash(const struct unpack_times *t, uint64_t ino)
 {
@@ -77,17 +73,13 @@ int unpack_set_times(struct pc_unpack *u)
 
 static bool is_full(const struct unpack_times *t, size_t path_n)
 {
-	return t->n == MAX_TIMES || t->paths_n + path_n > MAX_PATHS;
+	return t->n >= t->max || t->paths_n + path_n > t->max_bytes;
 }
 
-/* Before anything is added: what is added is about to be changed. */
 static int flush(struct pc_unpack *u)
 {
-	int err = unpack_set_times(u);
-
 	u->times.flushed = true;
-	u->stale = true; /* a remembered parent is to be noted when it is next asked for */
-	return err;
+	return unpack_set_times(u);
 }
 
 static int add_path(struct unpack_times *t, const char *path, size_t n, size_t *at)
@@ -138,18 +130,28 @@ int unpack_time(struct pc_unpack *u, const char *path, uint64_t ino, struct time
 	return err < 0 ? err : add(&u->times, path, n, ino, mtime);
 }
 
-/* Something will be made in the directory behind `fd`. */
-int unpack_touch(struct pc_unpack *u, const char *path, int fd)
+/* Something will be made in, or removed from, the directory behind `fd`. */
+int unpack_keep_time(const struct pc_unpack *u, int fd, struct unpack_kept *kept)
 {
-	struct unpack_times *t = &u->times;
+	const struct unpack_times *t = &u->times;
 	struct statx st;
 
+	kept->fd = -1;
 	if (!t->flushed)
 		return 0;
 	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MTIME, &st);
-	if (err < 0 || (t->index_room > 0 && *place(t, st.stx_ino) != 0))
+	if (err < 0 || *place(t, st.stx_ino) != 0)
 		return err;
-	return unpack_time(u, path, st.stx_ino, (struct timespec){st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec});
+	kept->fd = fd;
+	kept->mtime = (struct timespec){st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec};
+	return 0;
+}
+
+int unpack_restore_time(const struct unpack_kept *kept)
+{
+	const struct timespec times[2] = {kept->mtime, kept->mtime};
+
+	return kept->fd >= 0 ? sys_utimensat(kept->fd, NULL, times, 0) : 0;
 }
 
 void unpack_free_times(struct unpack_times *t)

@@ -107,6 +107,16 @@ static uint32_t node_type(enum tar_kind kind)
 	return kind == TAR_CHAR ? S_IFCHR : kind == TAR_BLOCK_DEVICE ? S_IFBLK : S_IFIFO;
 }
 
+static int describe_node(const struct pc_unpack *u, const struct tar_entry *e, int parent, const char *name)
+{
+	scoped_fd int fd = sys_openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	int err = fd < 0 ? fd : set_link_owner_and_time(u, e, parent, name);
+
+	if (err == 0 && u->default_acls)
+		err = unpack_drop_inherited_of_node(fd);
+	return err < 0 ? err : unpack_chmod(fd, e->mode);
+}
+
 int unpack_node(struct pc_unpack *u, const struct tar_entry *e, int parent)
 {
 	const char *name = name_of(u);
@@ -124,17 +134,8 @@ int unpack_node(struct pc_unpack *u, const struct tar_entry *e, int parent)
 	}
 	if (err < 0)
 		return err;
-	scoped_fd int fd = sys_openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	err = sys_fchownat(fd, "", u->uid, u->gid, AT_EMPTY_PATH);
-	if (err == 0)
-		err = unpack_chmod(fd, e->mode);
-	const struct timespec times[2] = {e->mtime, e->mtime};
-	if (err == 0)
-		err = sys_utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW);
 	unpack_skip_xattrs(u, e);
-	return err;
+	return describe_node(u, e, parent, name);
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,15 +177,24 @@ int unpack_set_opaque(struct pc_unpack *u, int fd)
 	return err;
 }
 
+static int unless_none(int err)
+{
+	return err == -ENODATA || err == -EOPNOTSUPP ? 0 : err;
+}
+
 /* What a new file or directory has from its parent's default ACL, no entry of the layer has said. */
 int unpack_drop_inherited(int fd)
 {
-	static const char *const names[] = {ACL, DEFAULT_ACL};
+	int err = unless_none(sys_fremovexattr(fd, ACL));
 
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		int err = sys_fremovexattr(fd, names[i]);
-		if (err < 0 && err != -ENODATA && err != -EOPNOTSUPP)
-			return err;
-	}
-	return 0;
+	return err < 0 ? err : unless_none(sys_fremovexattr(fd, DEFAULT_ACL));
+}
+
+/* The same of a node that is open as a path only. */
+int unpack_drop_inherited_of_node(int fd)
+{
+	char link[32];
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	return unless_none(sys_removexattr(link, ACL));
 }

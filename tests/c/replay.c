@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 	static uint8_t data[1 << 20];
 
 	if (argc < 2) {
-		(void)fprintf(stderr, "usage: replay_plan FILE ...\n");
+		(void)fprintf(stderr, "usage: replay FILE ...\n");
 		return 2;
 	}
 	for (int i = 1; i < argc; i++) {

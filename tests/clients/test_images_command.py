@@ -104,7 +104,7 @@ def test_pull_run_change_commit_push_remove_pull_run(
     assert history[0].startswith("/bin/sh -c rm /srv/old") and history[0].endswith("| new for old")
     assert pycontain("image", "inspect", "--format", "{{.Author}}", app).stdout == "Ann\n"
     pycontain("logout", registry.host)
-    assert "log in" in pycontain("pull", base, code=1).stderr
+    assert f"Log in with `pycontain login {registry.host}`" in pycontain("pull", base, code=1).stderr
 
 
 def _wait_for(environment: dict[str, str], name: str) -> None:

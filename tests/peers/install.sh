@@ -11,7 +11,7 @@ set -euo pipefail
 # The kernel of the test VM is not here on purpose: installing a kernel runs boot loader hooks.
 # tests/vm/build.py downloads and unpacks it without installing.
 PEERS=(runc crun podman buildah conmon bubblewrap docker.io containerd docker-registry umoci skopeo)
-TOOLS=(busybox-static openssl util-linux uidmap passt slirp4netns iproute2 iptables nftables hyperfine shellcheck)
+TOOLS=(busybox-static openssl util-linux uidmap passt slirp4netns iproute2 iptables nftables hyperfine shellcheck libarchive-tools)
 # The tests of an ordinary user: he cannot read the Python of a developer, so they run the system's.
 PYTHON=(python3 python3-cffi-backend)
 # debian-archive-keyring: mmdebstrap needs it on hosts that are not Debian.
