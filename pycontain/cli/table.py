@@ -15,11 +15,13 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     """Lines of cells, of as many in every row."""
     if not rows:
         return ""
-    widths = [max(_LEAST, max(map(display_width, column)) + _BETWEEN) for column in zip(*rows, strict=True)]
-    if all(cell.isascii() for row in rows for cell in row):
-        form = "".join(f"{{:<{width}}}" for width in widths[:-1]) + "{}\n"
-        return "".join([form.format(*row) for row in rows])
-    return "".join(_padded(row, widths) for row in rows)
+    columns = list(zip(*rows, strict=True))
+    plain = all("".join(column).isascii() for column in columns)
+    widths = [max(_LEAST, max(map(len if plain else display_width, column)) + _BETWEEN) for column in columns]
+    if not plain:
+        return "".join([_padded(row, widths) for row in rows])
+    form = "".join([f"{{:<{width}}}" for width in widths[:-1]]) + "{}\n"
+    return "".join([form.format(*row) for row in rows])
 
 
 def _padded(row: Sequence[str], widths: Sequence[int]) -> str:
