@@ -53,7 +53,11 @@ class CuttingProxy:
             except OSError:
                 return
             self.connections += 1
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # the registry has gone: so does who asks for it
+                _end(client)
+                continue
             self._sockets += [client, server]
             limit = self._cuts.pop(0) if self._cuts else None
             for source, to, counted in ((client, server, self._upwards), (server, client, not self._upwards)):

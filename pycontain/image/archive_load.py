@@ -33,7 +33,7 @@ from .layout import Layout, machine_platform
 from .names import ImageName, parse_image_name
 from .publish import check_names
 from .pull import store_image
-from .workspace import workspace
+from .workspace import storing, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def load_archive(
     Of an image for several platforms only this one's (``platform``) is stored. An error leaves the images before it.
     Raises: InvalidArgument: no such archive, or damaged; Unsupported: for another platform.
     """
-    with workspace(data_root) as (work, work_fd):
+    with storing("load"), workspace(data_root) as (work, work_fd):
         raw = HashingReader(stream, "sha256")
         try:
             unpack_stream(raw, work_fd, "sha256", limits=limits)

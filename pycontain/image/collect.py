@@ -26,7 +26,7 @@ from .records import (
     write_index,
 )
 from .usage import try_claim
-from .workspace import locked, try_lock, workspace
+from .workspace import locked, storing, try_lock, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
     By id all names go, when they are of one repository or with ``force``.
     Raises: ImageNotFound, InvalidArgument; Conflict: a container uses it, or it has names in several repositories.
     """
-    with workspace(data_root) as (work, _), locked(data_root, "index"):
+    with storing(f"remove {text}"), workspace(data_root) as (work, _), locked(data_root, "index"):
         image_id = find_id(data_root, text)
         names = image_names(data_root).get(image_id, [])
         given = _as_name(data_root, text, image_id)
@@ -88,7 +88,7 @@ def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = Fals
 
     done: list[Removed] = []
     freed = 0
-    with workspace(data_root) as (work, _):
+    with storing("prune"), workspace(data_root) as (work, _):
         with locked(data_root, "index"):
             names = image_names(data_root)
             for each in list_records(data_root):

@@ -30,7 +30,7 @@ from .publish import check_names, publish_image
 from .records import ImageRecord, find_id, read_record
 from .rootfs import ImageConfig
 from .usage import hold_image
-from .workspace import locked, workspace
+from .workspace import locked, storing, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def commit_changed(
     hold = hold_image(data_root, changed.image_id)
     try:
         base = read_record(data_root, find_id(data_root, changed.image_id))
-        make_layout(data_root)
-        with locked(data_root, "storing", shared=True):
+        with storing("commit"), locked(data_root, "storing", shared=True):
+            make_layout(data_root)
             layer, diff_id = _store_layer(data_root, changed, compression, level)
             manifest = _store_documents(data_root, base, config, changed, layer, diff_id, author, message)
             found = publish_image(data_root, manifest, names, parent=base.id)

@@ -19,13 +19,14 @@ from .digest import Digest
 from .documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Platform, config_to_json, descriptor_to_json
 from .layers import HashingReader, layer_path, publish_layer, unpack_stream
 from .layout import machine_platform
-from .names import parse_image_name
+from .names import ImageName, parse_image_name
 from .publish import check_names, publish_image
 from .rootfs import ImageConfig
-from .workspace import locked, workspace
+from .workspace import locked, storing, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .records import ImageRecord
     from .unpack import LayerLimits
 
 __all__ = ["import_tar"]
@@ -50,15 +51,23 @@ def import_tar(
     names = [parse_image_name(name)] if name else []
     check_names(names)
     config = parse_changes(changes)
-    make_layout(data_root)
-    with locked(data_root, "storing", shared=True), _opened(path_or_stream) as stream:
-        with workspace(data_root) as (work, work_fd):
-            layer, diff_id = _store_layer(stream, work, work_fd, data_root, limits)
-        manifest = _store_documents(data_root, config, layer, diff_id, message, platform or machine_platform())
-        found = publish_image(data_root, manifest, names)
+    with storing("import"), _opened(path_or_stream) as stream:
+        make_layout(data_root)
+        found = _store(data_root, stream, names, config, message, platform or machine_platform(), limits)
     if found is None:
         raise Conflict("cannot import: what was stored has been taken away at once by another removal: try again")
     return found.id
+
+
+def _store(
+    data_root: str, stream: BinaryIO, names: Sequence[ImageName], config: ImageConfig, message: str, platform: Platform,
+    limits: LayerLimits | None,
+) -> ImageRecord | None:  # fmt: skip
+    with locked(data_root, "storing", shared=True):
+        with workspace(data_root) as (work, work_fd):
+            layer, diff_id = _store_layer(stream, work, work_fd, data_root, limits)
+        manifest = _store_documents(data_root, config, layer, diff_id, message, platform)
+        return publish_image(data_root, manifest, names)
 
 
 def _opened(source: str | BinaryIO) -> Any:

@@ -16,7 +16,7 @@ from .documents import Descriptor, ImageDocument, Manifest, parse_config, parse_
 from .layers import layer_path, layer_size
 from .names import RESERVED, ImageName
 from .records import ImageRecord, LayerRecord, find_id, named_id, read_record, set_names, write_index, write_record
-from .workspace import locked
+from .workspace import locked, storing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def publish_image(
 def name_image(data_root: str, source: str, name: ImageName) -> None:
     """Give a stored image one more name; an image that had it loses it. Raises: ImageNotFound, Conflict, InvalidArgument."""
     check_names([name])
-    with locked(data_root, "index"):
+    with storing(f"tag {source}"), locked(data_root, "index"):
         found = read_record(data_root, find_id(data_root, source))
         write_record(data_root, replaced(found, tagged=time.time()))
         set_names(data_root, [name], found.id)

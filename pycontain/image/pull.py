@@ -23,7 +23,7 @@ from .layout import machine_platform, select_platform
 from .names import ImageName
 from .publish import check_image, check_names, publish_image
 from .records import named_id
-from .workspace import locked
+from .workspace import locked, storing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,15 +145,16 @@ def store_image(
             f"{platform.architecture} was asked for"
         )
     layers = list(zip(parsed.layers, document.diff_ids, strict=True))
-    make_layout(data_root)
-    for _ in range(_ATTEMPTS):
-        with locked(data_root, "storing", shared=True):
-            fetch_layers(data_root, layers, source, report, limits=limits)
-            keep_bytes(data_root, config, parsed.config)
-            keep_bytes(data_root, data, manifest)
-            found = publish_image(data_root, manifest, names)
-        if found is not None:
-            return found
+    with storing(f"store {what}"):
+        make_layout(data_root)
+        for _ in range(_ATTEMPTS):
+            with locked(data_root, "storing", shared=True):
+                fetch_layers(data_root, layers, source, report, limits=limits)
+                keep_bytes(data_root, config, parsed.config)
+                keep_bytes(data_root, data, manifest)
+                found = publish_image(data_root, manifest, names)
+            if found is not None:
+                return found
     raise Conflict(
         f"cannot store {what}: its layers are being removed as fast as they come: try again when nobody removes images"
     )

@@ -6,15 +6,26 @@ workspace removes those that nobody holds. So a kill -9 leaves one directory, fo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..errors import SetupFailed, errno_name
 from .remove_tree import remove_entry
 
-__all__ = ["locked", "locked_unless", "make_data_dir", "replace_file", "replace_link", "try_lock", "workspace"]
+__all__ = [
+    "locked",
+    "locked_unless",
+    "make_data_dir",
+    "replace_file",
+    "replace_link",
+    "storing",
+    "try_lock",
+    "workspace",
+]
 
 _POLL_S = 0.05
 
@@ -22,6 +33,23 @@ _POLL_S = 0.05
 def make_data_dir(path: str) -> None:
     """Make a directory of the data root and what is above it, 0700: the trees below hold setuid programs."""
     os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def storing(what: str) -> Iterator[None]:
+    """What the file system of the data root refuses, in words: "cannot ``what``: ..."."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        hint = ". Free space on the file system of the data root" if number in (errno.ENOSPC, errno.EDQUOT) else (
+            ". Run as root, or give a --data-root that this user may write to" if number in (errno.EACCES, errno.EPERM, errno.EROFS) else ""
+        )  # fmt: skip
+        where = f" of {error.filename}" if error.filename else ""
+        raise SetupFailed(
+            f"cannot {what}: writing to the data root{where}: {error.strerror or error} ({errno_name(number)}){hint}",
+            step="store", errno=number,
+        ) from error  # fmt: skip
 
 
 @contextmanager
