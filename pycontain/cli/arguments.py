@@ -105,8 +105,9 @@ def read(command: Command, argv: list[str]) -> tuple[Values, list[str]]:
     words, rest = split(command, argv)
     if "--help" in words:
         from .help import help_of
+        from .output import write
 
-        print(help_of(command), end="")
+        write(help_of(command))
         raise SystemExit(0)
     return Values(command, words), rest
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from ..errors import InvalidArgument
 from .arguments import Command, Option, read
+from .output import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,5 +27,5 @@ def main(argv: list[str], roots: Roots) -> int:
     from ..doctor import report
 
     text, code = report(values.format or "text", roots)
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    write(text if text.endswith("\n") else text + "\n")
     return code

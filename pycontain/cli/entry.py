@@ -12,6 +12,11 @@ def console() -> NoReturn:
     import gc
 
     gc.disable()  # a short life: collections while modules load are a tenth of it
-    from .main import console as run
+    try:
+        from .main import console as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while modules load, or while it ends: the second one of somebody in a hurry
+        import os
+
+        os._exit(130)

@@ -6,7 +6,8 @@ import os
 import sys
 
 from ..errors import InvalidArgument, PycontainError, RegistryError
-from .arguments import Command, Option, read
+from .arguments import Command, Option, Values, read
+from .output import flush, one_for_errors, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ _UNENCRYPTED = (
 
 def main(argv: list[str], roots: Roots) -> int:
     values, words = read(COMMAND, argv)
+    return one_for_errors(lambda: _log_in(values, words))
+
+
+def _log_in(values: Values, words: list[str]) -> int:
     domain = server_of(words, COMMAND)
     username, password = values.username, values.password
     if values.password_stdin:
@@ -66,7 +71,7 @@ def main(argv: list[str], roots: Roots) -> int:
         old = _asked(domain, username, password, old)
         _check(domain, old)
         _keep(credentials, domain, old)
-    print("Login Succeeded")
+    write("Login Succeeded\n")
     return 0
 
 
@@ -130,7 +135,7 @@ def _asked(domain: str, username: str | None, password: str | None, old: Credent
         )
     if username is None:
         if domain == "docker.io":
-            sys.stdout.write(_HUB_HINT)
+            write(_HUB_HINT)
         known = old.username if old else ""
         username = _prompt(f"Username ({known}): " if known else "Username: ").strip() or known
         if not username:
@@ -147,8 +152,8 @@ def _asked(domain: str, username: str | None, password: str | None, old: Credent
 
 
 def _prompt(text: str) -> str:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    write(text)
+    flush()
     return _text(sys.stdin.buffer.readline(_MAX_PASSWORD_BYTES))
 
 
@@ -165,8 +170,8 @@ def _hidden(text: str) -> str:
         return _prompt(text)
     finally:
         termios.tcsetattr(fd, termios.TCSAFLUSH, before)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        write("\n")
+        flush()
 
 
 def _password_from_stdin() -> str:
@@ -188,5 +193,8 @@ def _text(data: bytes) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.flush()
-    os.write(2, text.encode())
+    flush()
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        pass  # nobody reads it

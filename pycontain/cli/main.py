@@ -55,6 +55,9 @@ _AS_ROOT = frozenset(
     ("run", "import_", "unshare", "pull", "load", "rmi", "image_prune", "image_tree", "commit", "export")
 )
 
+# modules that write what is of no use by halves
+_CLEAN_END = frozenset(("pull", "push", "load", "save", "import_", "commit", "export"))
+
 TOP = Command(
     "pycontain",
     "[--data-root DIR] [--run-root DIR] COMMAND [ARGUMENT...]",
@@ -76,10 +79,13 @@ TOP = Command(
 )
 
 
-def main(argv: list[str]) -> int:
-    """Runs a command line (without the program's name): the exit code. Raises PycontainError."""
+def main(argv: list[str], *, owns_process: bool = False) -> int:
+    """Runs a command line (without the program's name): the exit code. ``owns_process``: signals may be handled.
+
+    Raises PycontainError; SystemExit after --help, or by a signal.
+    """
     if any(word == "--help" or word == "-h" for word in argv[:1]) or not argv:
-        sys.stdout.write(_help())
+        _write(_help())
         return 0
     values, words = read(TOP, argv)
     if values.version:
@@ -88,27 +94,27 @@ def main(argv: list[str]) -> int:
         raise InvalidArgument(f"a command is missing: write {', '.join(COMMANDS)}, as in `pycontain run host sh`")
     if words[0] == "help":
         if not words[1:]:
-            sys.stdout.write(_help())
+            _write(_help())
             return 0
         words = [*words[1:], "--help"]
     name, *rest = words
     if name in _GROUPS:
-        return _of_group(name, rest, values.data_root, values.run_root)
+        return _of_group(name, rest, values.data_root, values.run_root, owns_process)
     if name not in COMMANDS or not COMMANDS[name][0]:
         hint = parse.nearest(name, COMMANDS, f"the commands are {', '.join(COMMANDS)}")
         raise InvalidArgument(f"unknown command {parse.quote(name)}{hint}")
-    module = _module(COMMANDS[name][0], rest)
+    module = _module(COMMANDS[name][0], rest, owns_process)
     return int(module.main(rest, _roots(values.data_root, values.run_root)))
 
 
-def _of_group(name: str, argv: list[str], data_root: str | None, run_root: str | None) -> int:
+def _of_group(name: str, argv: list[str], data_root: str | None, run_root: str | None, owns_process: bool) -> int:
     """``pycontain image ls``: the same module as ``pycontain images``, under this name in its help and its errors."""
     group = import_module(f".{name}", __package__).COMMAND
     _, words = read(group, argv)
     if not words:
         from .help import help_of
 
-        sys.stdout.write(help_of(group))
+        _write(help_of(group))
         return 0
     verb, *rest = words
     verb = group.synonyms.get(verb, verb)
@@ -117,15 +123,30 @@ def _of_group(name: str, argv: list[str], data_root: str | None, run_root: str |
         error = InvalidArgument(f"unknown command {parse.quote(f'{name} {verb}')}{hint}")
         error.exit_code = 1  # as Docker's
         raise error
-    module = _module(group.commands[verb][0], rest)
+    module = _module(group.commands[verb][0], rest, owns_process)
     return int(module.main(rest, _roots(data_root, run_root), module.COMMAND.called(f"{group.prog} {verb}")))
 
 
-def _module(name: str, rest: list[str]) -> Any:
+def _module(name: str, rest: list[str], owns_process: bool) -> Any:
     """Of a command; for those that only root can do, this process is root when it returns. Raises Unsupported."""
     if name in _AS_ROOT and os.geteuid() != 0:
         _become_root(name, rest)
+    if owns_process and name in _CLEAN_END:
+        _end_cleanly()
     return import_module(f".{name}", __package__)
+
+
+def _end_cleanly() -> None:
+    """SIGTERM and SIGHUP from now on end this process as Ctrl-C does: what was half written goes."""
+    import signal
+
+    def end(number: int, frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+            signal.signal(number, end)
 
 
 def _roots(data_root: str | None, run_root: str | None) -> Roots:
@@ -162,21 +183,50 @@ def _help() -> str:
 def console() -> NoReturn:
     """The entry point of the ``pycontain`` program."""
     try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+            from .closed_streams import stand_in
+
+            stand_in()
+        code = _ended(sys.argv[1:])
+        _flush()
     except PycontainError as error:
         code = _report(str(error), error.exit_code)
     except KeyboardInterrupt:
         code = 128 + _SIGINT
+    except ImportError as error:  # without it Python would say so in thirty lines
+        code = _report(f"{error}: this installation of pycontain is not whole: `pip install --force-reinstall pycontain`", 125)
     except BrokenPipeError:
-        # the reader has gone; without this the interpreter's own flush would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + _SIGPIPE
     except (
         OSError
     ) as error:  # of a host where even what is always there is not: /dev/null, a directory that can be removed
         code = _unforeseen(error)
     _leave(code)
+
+
+def _ended(argv: list[str]) -> int:
+    try:
+        return main(argv, owns_process=True)
+    except SystemExit as ended:  # after --help; by a signal
+        return ended.code if isinstance(ended.code, int) else 0
+
+
+def _write(text: str) -> None:
+    from .output import write
+
+    write(text)
+
+
+def _flush() -> None:
+    """Not by :mod:`.output`, which a plain run does not need otherwise. Raises: PycontainError, BrokenPipeError."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from .output import unwritable
+
+        raise unwritable(error) from None
 
 
 def _unforeseen(error: OSError) -> int:
@@ -202,6 +252,8 @@ def _leave(code: int) -> NoReturn:
 
 
 def _report(message: str, code: int) -> int:
+    if not message:
+        return code
     try:
         sys.stderr.write(f"pycontain: {' '.join(message.split(chr(10)))}\n")
         sys.stderr.flush()

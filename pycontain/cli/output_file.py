@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from contextlib import contextmanager
 
-from ..errors import InvalidArgument, errno_name
+from ..engine.written import written
+from ..errors import InvalidArgument
+from .output import flush, unwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,64 +19,23 @@ __all__ = ["output_file"]
 
 @contextmanager
 def output_file(path: str | None, what: str) -> Iterator[BinaryIO]:
-    """``path`` None: standard output, unless it is a terminal. A file is new, 0600, and replaces what had its name; a device or
-    a pipe is written to. ``what`` begins the messages: "cannot save". Raises: InvalidArgument.
+    """``path`` None: standard output, unless it is a terminal. ``what`` begins the messages: "cannot save".
+
+    Raises: InvalidArgument; PycontainError: standard output cannot be written to.
     """
-    if path is None:
-        if sys.stdout.isatty():
-            raise InvalidArgument("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        sys.stdout.flush()
+    if path is not None:
+        if not path:
+            raise InvalidArgument(f"{what}: -o needs the name of a file, not ''")
+        with written(path, what) as file:
+            yield file
+        return
+    if sys.stdout.isatty():
+        raise InvalidArgument("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    flush()
+    try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-        return
-    if not path or "\0" in path:
-        raise InvalidArgument(f"{what}: -o needs the name of a file, not {path!r}")
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        mode = stat.S_IFREG
-    except OSError as error:
-        raise _cannot(what, path, error) from None
-    if stat.S_ISDIR(mode):
-        raise InvalidArgument(f"{what} to {path}: it is a directory: name a file in it")
-    if stat.S_ISREG(mode):
-        with _replacing(path, what) as file:
-            yield file
-        return
-    with _device(path, what) as device:
-        yield device
-
-
-def _device(path: str, what: str) -> BinaryIO:
-    try:
-        return open(path, "wb")
-    except OSError as error:
-        raise _cannot(what, path, error) from None
-
-
-@contextmanager
-def _replacing(path: str, what: str) -> Iterator[BinaryIO]:
-    target = os.path.realpath(path)  # a link stays one
-    temporary = f"{os.path.dirname(target)}/.pycontain-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _cannot(what, path, error) from None
-    try:
-        with open(fd, "wb") as file:
-            yield file
-        os.rename(temporary, target)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise _cannot(what, path, error) from None
+    except BrokenPipeError:
         raise
-
-
-def _cannot(what: str, path: str, error: OSError) -> InvalidArgument:
-    remedy = (
-        "free some space, or name a file elsewhere"
-        if error.errno in (28, 122)
-        else "name a file in a directory that you may write to"
-    )
-    return InvalidArgument(f"{what} to {path}: {error.strerror} ({errno_name(error.errno or 0)}): {remedy}")
+    except OSError as error:
+        raise unwritable(error) from None

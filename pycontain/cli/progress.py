@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
-from .output import write
+from .output import flush, write
 from .table import printable
 from .units import human_size
 
@@ -67,7 +67,7 @@ class Lines:
             else:
                 self._states[progress.layer] = progress.state
                 write(f"{progress.layer}: {progress.state}\n", self._file)
-            self._file.flush()
+            flush(self._file)
 
 
 class Screen:

@@ -6,6 +6,7 @@ import sys
 
 from ..image.names import parse_reference
 from ..image.remote import pull_missing
+from .output import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,6 @@ def pull_for_run(request: RunRequest, roots: Roots, missing: NotHere | None, *, 
     from .progress import shown
 
     if missing is not None:
-        print(f"Unable to find image '{parse_reference(request.image)}' locally", file=sys.stderr, flush=True)
+        write(f"Unable to find image '{parse_reference(request.image)}' locally\n", sys.stderr)
     with shown(quiet=quiet, file=sys.stderr) as progress:
         pull_missing(roots.data_root, request.image, platform=request.platform, progress=progress, missing=missing)

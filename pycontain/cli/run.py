@@ -33,8 +33,9 @@ def main(argv: list[str], roots: Roots) -> int:
     _check_explain(values)
     if values.explain and not values.time:
         from ..explain import explain
+        from .output import write
 
-        sys.stdout.write(_whole_line(explain(request, roots, fmt=values.format or "text")))
+        write(_whole_line(explain(request, roots, fmt=values.format or "text")))
         return 0
     from . import supervise
 

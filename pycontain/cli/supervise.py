@@ -10,10 +10,10 @@ import math
 import os
 import select
 import signal
-import sys
 import time
 
 from ..errors import Conflict, InvalidArgument, errno_name
+from ..image.resolve import NotHere
 from ..runtime import foreground
 from ..runtime.running import start
 
@@ -91,6 +91,8 @@ class _Signals:
         signal.set_wakeup_fd(self._former_wakeup)
         os.close(self.fd)
         os.close(self._write_end)
+        if self.starting and self._early and isinstance(error, NotHere):
+            raise SystemExit(128 + self._early[0][0]) from None  # rather than to go on with a pull
 
     def take(self) -> bytes:
         """The numbers of the signals that came."""
@@ -309,11 +311,12 @@ class _IdFile:
 def explain_timed(request: RunRequest, roots: Roots, streams: frozenset[str], *, fmt: str) -> int:
     """Runs it, then prints what each step took: the program's exit code."""
     from ..explain import explain_timed as timed
+    from .output import write
 
     stdin, stdout, stderr, null = _descriptors(streams)
     try:
         text, code = timed(request, roots, stdin=stdin, stdout=stdout, stderr=stderr, fmt=fmt)
     finally:
         os.close(null)
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    write(text if text.endswith("\n") else text + "\n")
     return code

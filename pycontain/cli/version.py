@@ -8,6 +8,7 @@ import sys
 from .._version import __version__
 from ..errors import InvalidArgument
 from .arguments import Command, Option, read
+from .output import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def main(argv: list[str], roots: Roots) -> int:
         import json
 
         document = {"version": __version__, "python": python, "kernel": kernel.release, "machine": kernel.machine}
-        sys.stdout.write(json.dumps(document) + "\n")
+        write(json.dumps(document) + "\n")
     else:
-        sys.stdout.write(f"pycontain {__version__} (Python {python}, Linux {kernel.release} {kernel.machine})\n")
+        write(f"pycontain {__version__} (Python {python}, Linux {kernel.release} {kernel.machine})\n")
     return 0

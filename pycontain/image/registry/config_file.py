@@ -38,7 +38,10 @@ class ConfigFile:
         there was one. Nothing is written when nothing changes."""
         from .credentials import registry_of_key
 
-        document = parse_json(self.data, self.path) if self.data.strip() else {}
+        try:
+            document = parse_json(self.data, self.path) if self.data.strip() else {}
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{error}: mend it or move it away; $DOCKER_CONFIG names another directory") from None
         auths = document.get("auths")
         if auths is None:
             auths = {}
