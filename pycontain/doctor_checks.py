@@ -345,12 +345,19 @@ def _security(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
         "lsm", f"security modules: {modules.replace(',', ' ')}" if modules else "security modules: cannot be told"
     )
     if (host.read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y"):
-        yield finding_note("apparmor", "AppArmor is on: containers run under the profile of whoever starts them")
+        listed = host.read("/sys/kernel/security/apparmor/profiles")
+        count = "profiles cannot be listed" if listed is None else f"{len(listed.splitlines())} profiles are loaded"
+        yield finding_ok("apparmor", f"AppArmor is on: --security-opt apparmor=PROFILE works; {count}")
+        own = (host.read("/proc/self/attr/current") or "").strip("\0\n")
+        if own and own != "unconfined":
+            yield finding_note(
+                "apparmor profile", f"this process is confined by the AppArmor profile {own}: containers inherit it"
+            )
     enforce = (host.read("/sys/fs/selinux/enforce") or "").strip()
     if enforce:
         state = "enforcing" if enforce == "1" else "permissive"
-        what = "files of bind mounts keep their labels" if enforce == "1" else "nothing is refused"
-        yield finding_note("selinux", f"SELinux is {state}: {what}")
+        what = "; volumes keep their labels" if enforce == "1" else "; nothing is refused"
+        yield finding_ok("selinux", f"SELinux is {state}: --security-opt label=type:TYPE works{what}")
 
 
 def _mounts(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:

@@ -151,10 +151,17 @@ def _pipe_owner(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=BECOME, call=f"fchown({ops[0].x})", why="it may open its own standard streams again")
 
 
+def _exec_label(ops: list[DecodedOp], scene: Scene) -> Step:
+    return Step(
+        group=BE, call=f"{ops[0].s1.removeprefix('self/')} = {ops[0].s2}",
+        why="a security module watches over what it does besides",
+    )  # fmt: skip
+
+
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
     "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr,
     "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
-    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner,
+    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner, "EXEC_LABEL": _exec_label,
 }  # fmt: skip

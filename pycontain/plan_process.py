@@ -172,7 +172,7 @@ def _labels(b: Builder, p: Process, facts: HostFacts) -> None:
                 f"Boot with lsm=...,{lsm}, or leave the label out"
             )
         file = "self/attr/apparmor/exec" if lsm == "apparmor" and facts.kernel >= (5, 1) else "self/attr/exec"
-        b.add(C, Op.PROC_WRITE, s1=file, s2=f"exec {label}" if lsm == "apparmor" else label)
+        b.add(C, Op.EXEC_LABEL, s1=file, s2=f"exec {label}" if lsm == "apparmor" else label)
 
 
 def _filter(b: Builder, spec: RuntimeSpec) -> None:

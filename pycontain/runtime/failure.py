@@ -105,6 +105,28 @@ def _program(failure: StartFailure, program: str, env_path: str | None, who: str
     return NotExecutable(f"cannot start {who}: cannot execute {program!r}: {why} ({name})", **facts)
 
 
+def _label(failure: StartFailure, plan: bytes, who: str) -> PycontainError:
+    """The security module that the label is for has not taken it."""
+    head, number = HEADER.unpack_from(plan), failure.errno
+    ops = [_Failed(plan, 1, i) for i in range(head[8])]
+    op = next(op for op in ops if op.name == "EXEC_LABEL")
+    if "apparmor" in op.s1:
+        what, name = "AppArmor profile", op.s2.removeprefix("exec ")
+        why = {
+            _ENOENT: "no such profile is loaded (ENOENT). Load it with apparmor_parser -r FILE; aa-status lists those that are",
+            _EACCES: "the profile that this process is confined by does not allow the change (EACCES)",
+            _EPERM: "the profile that this process is confined by, or no_new_privs, does not allow the change (EPERM)",
+        }
+    else:
+        what, name = "SELinux label", op.s2
+        why = {
+            _EINVAL: "the policy that is loaded knows no such label (EINVAL). seinfo lists its users, roles and types",
+            _EACCES: "the policy that is loaded does not allow this process to change it (EACCES: process setexec)",
+        }
+    reason = why.get(number, f"{os.strerror(number)} ({errno_name(number)})")
+    return SetupFailed(f"cannot start {who}: {what} {name!r}: {reason}", **_facts(failure))
+
+
 def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
     if op.name == "TREE_CLONE":
@@ -222,6 +244,8 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     name, why = errno_name(failure.errno), os.strerror(failure.errno)
     if failure.step in ("find program", "execve"):
         return _program(failure, program, env_path, who)
+    if failure.step == "exec label":
+        return _label(failure, plan.data, who)
     if failure.step == "clone3":
         if failure.errno == _EPERM:
             return Unsupported(

@@ -56,6 +56,7 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_MEMORY_POLICY] = pc_do_memory_policy,
 	[PC_OP_LISTENER] = do_listener,
 	[PC_OP_SYNC] = do_ask,
+	[PC_OP_EXEC_LABEL] = pc_do_exec_label,
 };
 
 /* One message; with `fd` >= 0 it carries that fd. Plain write where it can: a seccomp profile may deny sendmsg. */
@@ -202,10 +203,12 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
  * The socket and the stub are close-on-exec. */
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	const int kept[] = {c->job->sock, op_slot(c, c->job->plan.head.stub_slot)};
+	const int kept[] = {c->job->sock, op_slot(c, c->job->plan.head.stub_slot), c->labelled ? c->proc_fd : -1};
 
-	c->root_fd = c->proc_fd = c->old_root_fd = -1;
-	return close_all_but((unsigned)op->x, kept, 2);
+	c->root_fd = c->old_root_fd = -1;
+	if (!c->labelled)
+		c->proc_fd = -1;
+	return close_all_but((unsigned)op->x, kept, 3);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -268,22 +271,36 @@ static void run_ops(struct pc_child *c)
 	}
 }
 
-/* By the stub the report socket is its fd 3, so that it can still say why the program did not start. */
-static int execute(struct pc_job *job, const char *program, bool by_stub)
+/* `fd` open over execve as the number `as`. */
+static int leave_open(int fd, int as)
 {
-	if (!by_stub)
+	return fd == as ? sys_fcntl(fd, F_SETFD, 0) : sys_dup3(fd, as, 0);
+}
+
+/* By the stub the report socket is its fd 3, so that it can still say why the program did not start; 4 is a procfs, where a
+ * label is to be written. */
+static int execute(struct pc_child *c, const char *program, bool by_stub)
+{
+	struct pc_job *job = c->job;
+	const int last = c->labelled ? 4 : 3;
+
+	if (!by_stub && !c->labelled)
 		return sys_execve(program, job->argv, job->envp);
 	if (job->plan.head.stub_slot < 0)
 		return -ENOEXEC; /* a Plan of ours always has one */
 	int stub = job->slots[job->plan.head.stub_slot];
-	if (stub == 3 && (stub = sys_fcntl(stub, F_DUPFD_CLOEXEC, 4)) < 0)
+	if (stub <= last && (stub = sys_fcntl(stub, F_DUPFD_CLOEXEC, last + 1)) < 0)
 		return stub;
-	int err = job->sock == 3 ? sys_fcntl(3, F_SETFD, 0) : sys_dup3(job->sock, 3, 0);
+	if (c->proc_fd == 3 && c->labelled && (c->proc_fd = sys_fcntl(3, F_DUPFD_CLOEXEC, 4)) < 0)
+		return c->proc_fd;
+	int err = leave_open(job->sock, 3);
+	if (err >= 0 && c->labelled)
+		err = leave_open(c->proc_fd, 4);
 	if (err < 0)
 		return err;
 	job->argv[-1] = (char *)(uintptr_t)program;
 	job->stubbed = 1;
-	return sys_execveat(stub, "", job->argv - 1, job->envp, AT_EMPTY_PATH);
+	return sys_execveat(stub, "", job->stub_argv, job->envp, AT_EMPTY_PATH);
 }
 
 /* The order: ops (which end with the credentials and seccomp), look-up as the user who will run it, READY, the gate,
@@ -315,6 +332,6 @@ void pc_child_main(void *arg)
 	if (job->plan.head.flags & PC_PLAN_GATED)
 		wait_at_gate(&c);
 	(void)sys_sigprocmask(SIG_SETMASK, &no_signals); /* cannot fail with these arguments */
-	err = execute(job, program, by_stub || (job->plan.head.flags & PC_PLAN_STUB));
+	err = execute(&c, program, by_stub || (job->plan.head.flags & PC_PLAN_STUB));
 	fail(&c, PC_STEP_EXEC, err);
 }

@@ -9,7 +9,8 @@ struct pc_job {
 	struct pc_job *next; /* of those under way */
 	struct pc_plan plan;
 	int slots[PC_MAX_SLOTS];
-	char **argv; /* argv[-1] is room for the path that the stub executes */
+	char **argv;	 /* argv[-1] is room for the path that the stub executes */
+	char **stub_argv; /* the stub's own words, which argv[-1] ends; see exec_stub.c */
 	char **envp;
 	const char *search_path; /* the value of PATH in the container's environment, or NULL */
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
@@ -39,6 +40,7 @@ struct pc_child {
 	int old_root_fd; /* the root before ROOT_ATTACH, when ROOT_PIVOT is to come */
 	uint64_t dev_mount; /* the id of the mount that a MOUNT op has made for device nodes; 0 before */
 	bool in_cwd; /* a CHDIR has led there */
+	bool labelled; /* proc_fd is the stub's, for EXEC_LABEL */
 	uint32_t op;
 	uint32_t step; /* finer than the op, set by an executor before it returns an error */
 };
@@ -69,7 +71,7 @@ int pc_find_program(struct pc_job *job, const char **found, bool *stub);
 pc_child_executor pc_do_root_attach, pc_do_root_readonly, pc_do_root_pivot;		/* rootfs.c */
 pc_child_executor pc_do_mount, pc_do_mount_tree, pc_do_mount_attr, pc_do_mask, pc_do_readonly; /* mount.c */
 pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* files.c */
-pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write; /* ns.c */
+pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write, pc_do_exec_label; /* ns.c */
 pc_child_executor pc_do_cgroup_join;							/* cgroup.c */
 pc_child_executor pc_do_loopback_up;							/* netlink.c */
 pc_child_executor pc_do_rlimit, pc_do_pdeathsig, pc_do_umask, pc_do_cap_bound, pc_do_ids, pc_do_caps,

@@ -83,6 +83,19 @@ static int open_private_proc(struct pc_child *c)
 	return 0;
 }
 
+/* For the program's execve, not the stub's: what the program may execute is no matter of how it is started. Only the stub can
+ * write it then, by this procfs; that the file is there is seen now. */
+int pc_do_exec_label(struct pc_child *c, const struct pc_op *op)
+{
+	int err = c->proc_fd < 0 ? open_private_proc(c) : 0;
+
+	if (err < 0)
+		return err;
+	scoped_fd int file = sys_openat2(c->proc_fd, op_s1(c, op), O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+	c->labelled = file >= 0;
+	return file < 0 ? file : 0;
+}
+
 int pc_do_proc_write(struct pc_child *c, const struct pc_op *op)
 {
 	const char *value = op_s2(c, op);

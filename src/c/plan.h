@@ -169,7 +169,8 @@ enum {
 	/* prepare */                                                                                                  \
 	X(PIPE_OWNER, PC_IN_P | PC_SLOT)                      /* the pipe in slot, if it is one, is given to uid x, gid y */ \
 	/* child */                                                                                                    \
-	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */
+	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */ \
+	X(EXEC_LABEL, PC_IN_C | PC_S1 | PC_S2)                /* the stub writes s2 to s1 of a procfs, just before the program's execve */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };

@@ -31,7 +31,8 @@
 	X(ASK, "ask")                     /* not a failure: the child waits for the parent to do its part of op `arg` */ \
 	X(FORKED, "forked")               /* not a failure: another process goes on, its pidfd comes with this message */ \
 	X(END, "end")                     /* not a failure: the spawner's word that the child has executed or ended */ \
-	X(COPY_UP, "copy up")
+	X(COPY_UP, "copy up")                                                                                          \
+	X(LABEL, "exec label")            /* said by the stub: a security module does not take the program's label */
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };

@@ -11,17 +11,31 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-static int fill_pointers(const struct pc_plan *plan, uint32_t off, uint32_t count, char **out)
+static void fill_pointers(const struct pc_plan *plan, uint32_t off, uint32_t count, char **out)
 {
 	const char *s = pc_str(plan, off);
 
 	for (uint32_t i = 0; i < count; i++, s = pc_next(s))
 		out[i] = (char *)(uintptr_t)s;
 	out[count] = NULL;
-	return 0;
 }
 
-/* One allocation: job, the Plan's bytes (8-byte aligned), argv, envp, room for a path to execute. */
+/* What the stub is told before the program's path: where its label goes, and the label; both "" for none. */
+#define STUB_WORDS 3
+
+static void fill_stub_words(const struct pc_plan *plan, char **out)
+{
+	out[0] = out[1] = (char *)(uintptr_t)pc_str(plan, 0);
+	for (uint32_t i = 0; i < plan->head.n_ops[PC_CHILD]; i++) {
+		const struct pc_op *op = &plan->ops[PC_CHILD][i];
+		if (op->code == PC_OP_EXEC_LABEL) {
+			out[0] = (char *)(uintptr_t)pc_str(plan, op->s1);
+			out[1] = (char *)(uintptr_t)pc_str(plan, op->s2);
+		}
+	}
+}
+
+/* One allocation: job, the Plan's bytes (8-byte aligned), argv after the stub's words, envp, room for a path to execute. */
 static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *report)
 {
 	struct pc_plan_header head;
@@ -36,7 +50,7 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 		report->arg = offsetof(struct pc_plan_header, argv_off);
 		return NULL;
 	}
-	size_t pointers = ((size_t)head.argc + head.envc + 3) * sizeof(char *);
+	size_t pointers = ((size_t)head.argc + head.envc + STUB_WORDS + 2) * sizeof(char *);
 	size_t bytes = (a->plan_len + 7) & ~(size_t)7;
 	/* a path to execute: an entry of PATH, '/', argv[0], NUL; twice the Plan since both may be the same string */
 	struct pc_job *job = calloc(1, sizeof *job + bytes + pointers + 2 * a->plan_len + 2);
@@ -52,11 +66,13 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 		free(job);
 		return NULL;
 	}
-	job->argv = (char **)(void *)(copy + bytes) + 1;
+	job->stub_argv = (char **)(void *)(copy + bytes);
+	job->argv = job->stub_argv + STUB_WORDS;
 	job->envp = job->argv + head.argc + 1;
 	job->exec_path = (char *)(job->envp + head.envc + 1);
-	(void)fill_pointers(&job->plan, head.argv_off, head.argc, job->argv);
-	(void)fill_pointers(&job->plan, head.env_off, head.envc, job->envp);
+	fill_stub_words(&job->plan, job->stub_argv);
+	fill_pointers(&job->plan, head.argv_off, head.argc, job->argv);
+	fill_pointers(&job->plan, head.env_off, head.envc, job->envp);
 	for (uint32_t i = 0; i < head.envc; i++)
 		if (strncmp(job->envp[i], "PATH=", 5) == 0)
 			job->search_path = job->envp[i] + 5;

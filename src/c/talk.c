@@ -159,8 +159,8 @@ static int understand(struct pc_job *job, struct pc_report *r, enum pc_talk how,
 {
 	int err;
 
-	/* whatever holds the socket now is no longer ours alone to run: it can only say that execve has failed */
-	if (*ready && r->step != PC_STEP_EXEC && r->step != PC_STEP_END) {
+	/* whatever holds the socket now is no longer ours alone to run: it can only say why the program does not */
+	if (*ready && r->step != PC_STEP_EXEC && r->step != PC_STEP_LABEL && r->step != PC_STEP_END) {
 		out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = EBADMSG, .section = PC_CHILD, .arg = r->arg};
 		return -EBADMSG;
 	}

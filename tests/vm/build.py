@@ -31,6 +31,7 @@ PACKAGES = (
     *("python3", "python3-cffi-backend", "python3-pytest", "python3-venv"),
     *("busybox-static", "iproute2", "nftables", "kmod", "util-linux", "procps", "uidmap", "libseccomp2", "strace"),
     *("systemd", "dbus"),  # PID 1 of the machine with vm.systemd on its command line
+    *("apparmor", "secilc"),  # compilers of the profiles and the policy that tests load
 )
 IMAGE_MB = 1024
 # What the recipe is made of: a change in any of them is another image.

@@ -72,10 +72,11 @@ def run_in_vm(
     result_mb: int = 256,
     echo: bool = False,
     systemd: bool = False,
+    kernel_arguments: str = "",
 ) -> VmResult:
     """Boot the VM, run one shell command (or argv) in it, bring its results back.
 
-    systemd: as a service of systemd, which is PID 1 then.
+    systemd: as a service of systemd, which is PID 1 then. kernel_arguments: after our own.
 
     add: files and directories put into /job by their base name. output_dir: made when None, and then the
     caller's to remove. timeout: seconds, of boot and command together. echo: copy the command's output to
@@ -93,8 +94,9 @@ def run_in_vm(
         for name, size_mb in (("results.img", result_mb), ("scratch.img", 512)):
             with (work / name).open("wb") as disk:
                 disk.truncate(size_mb << 20)
+        words = " ".join(word for word in ("vm.systemd" if systemd else "", kernel_arguments) if word)
         status, timed_out = _boot(
-            image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo, systemd=systemd
+            image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo, kernel_arguments=words
         )
         console = _text(work / "console")
         if timed_out:
@@ -173,7 +175,7 @@ def _write_job(target: Path, command: str | Sequence[str], add: Sequence[str | o
 
 
 def _boot(
-    image: VmImage, work: Path, *, memory_mb: int, cpus: int, timeout: float, echo: bool, systemd: bool
+    image: VmImage, work: Path, *, memory_mb: int, cpus: int, timeout: float, echo: bool, kernel_arguments: str
 ) -> tuple[int | None, bool]:
     """Run QEMU to its end; its exit status and whether it had to be killed."""
     disks: list[str] = []
@@ -188,7 +190,7 @@ def _boot(
         disks += ["-device", f"virtio-blk-pci,drive={name}"]
     argv = machine_arguments(
         kernel=image.vmlinux, initrd=image.initrd, memory_mb=memory_mb, cpus=cpus,
-        kernel_arguments="vm.systemd" if systemd else "",
+        kernel_arguments=kernel_arguments,
     )  # fmt: skip
     argv += ["-serial", f"file:{work / 'console'}", "-serial", "stdio", *disks]
     with (work / "output").open("wb") as sink, (work / "qemu.err").open("wb") as errors:
