@@ -114,9 +114,14 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
 # --- mounts ------------------------------------------------------------------------------------------------------
 
 
+# Their superblocks are the kernel's own, or shared: their files have the labels that the policy gives them.
+_LABELLED_BY_POLICY = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+
+
 def _label(spec: RuntimeSpec, m: MountPoint, data: str) -> str:
+    """``data`` for mount(2), with the label of the files; a label has commas."""
     label = spec.linux.mount_label
-    if not label or m.type in ("proc", "sysfs"):
+    if not label or m.type in _LABELLED_BY_POLICY:
         return data
     return f'{data},context="{label}"' if data else f'context="{label}"'
 
@@ -171,7 +176,9 @@ def _file_system(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts)
     o = parse_options(m.options, bind=False)
     slot = b.slot()
     words = [f"source={m.source}"] if m.source else []
-    for word in _label(spec, m, o.data).split(",") if o.data or spec.linux.mount_label else ():
+    if spec.linux.mount_label and m.type not in _LABELLED_BY_POLICY:
+        words.append(f"context={spec.linux.mount_label}")
+    for word in o.data.split(",") if o.data else ():
         if m.type == "overlay" and word.startswith("lowerdir=") and facts.overlay_layer_plus:
             words += [f"lowerdir+={path}" for path in word[9:].split(":")]
         else:

@@ -61,6 +61,7 @@ class _Failed:
         self.name = OP_NAMES[fields[0]]
         self.flags = fields[1]
         self.s1, self.s2 = self.text(fields[4]), self.text(fields[5])
+        self.s3 = fields[6]  # an offset: a string, a list or bytes
         self.slot, self.slot2 = fields[2], fields[3]
         self.n, self.x, self.y = fields[7], fields[8], fields[9]
 
@@ -70,15 +71,14 @@ class _Failed:
 
 
 def _bind_target(plan: bytes, slot: int) -> str:
-    head = HEADER.unpack_from(plan)
-    for i in range(head[8]):
-        op = _Failed(plan, 1, i)
-        if op.name == "MOUNT_TREE" and op.slot == slot:
-            return op.s1
-    return "?"
+    return next((op.s1 for op in _child_ops(plan) if op.name == "MOUNT_TREE" and op.slot == slot), "?")
 
 
-def _program(failure: StartFailure, program: str, env_path: str | None, who: str) -> PycontainError:
+def _child_ops(plan: bytes) -> list[_Failed]:
+    return [_Failed(plan, 1, i) for i in range(HEADER.unpack_from(plan)[8])]
+
+
+def _program(failure: StartFailure, plan: bytes, program: str, env_path: str | None, who: str) -> PycontainError:
     number = failure.errno
     facts = _facts(failure)
     name = errno_name(number)
@@ -102,14 +102,18 @@ def _program(failure: StartFailure, program: str, env_path: str | None, who: str
         _ELOOP: "its path, or its #! line, leads through a link of /proc to a program outside the image, or in a circle",
         _E2BIG: "arguments and environment together are larger than the kernel takes",
     }.get(number, os.strerror(number))
+    ops = _child_ops(plan) if failure.step == "execve" and number in (_EACCES, _EPERM) else []
+    if number == _EPERM and any(op.name == "EXEC_LABEL" for op in ops) and any(op.name == "NO_NEW_PRIVS" for op in ops):
+        why = "no_new_privs: the policy must allow nnp_transition to its label; leave one of the two out"
+    elif any(op.name == "EXEC_LABEL" for op in ops):
+        why = f"{why}, or the policy that is loaded does not let it enter the label with this program"
     return NotExecutable(f"cannot start {who}: cannot execute {program!r}: {why} ({name})", **facts)
 
 
 def _label(failure: StartFailure, plan: bytes, who: str) -> PycontainError:
     """The security module that the label is for has not taken it."""
-    head, number = HEADER.unpack_from(plan), failure.errno
-    ops = [_Failed(plan, 1, i) for i in range(head[8])]
-    op = next(op for op in ops if op.name == "EXEC_LABEL")
+    number = failure.errno
+    op = next(op for op in _child_ops(plan) if op.name == "EXEC_LABEL")
     if "apparmor" in op.s1:
         what, name = "AppArmor profile", op.s2.removeprefix("exec ")
         why = {
@@ -204,6 +208,9 @@ def _child(op: _Failed, failure: StartFailure) -> str:
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
             _EXDEV: _RENAMED,
         }
+        label = op.text(op.s3).partition('context="')[2].rstrip('"') if op.name == "MOUNT" else ""
+        if label:
+            hints[_EINVAL] = f"the policy that is loaded knows no label {label}, or an option is not known"
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
@@ -243,7 +250,7 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     facts = _facts(failure)
     name, why = errno_name(failure.errno), os.strerror(failure.errno)
     if failure.step in ("find program", "execve"):
-        return _program(failure, program, env_path, who)
+        return _program(failure, plan.data, program, env_path, who)
     if failure.step == "exec label":
         return _label(failure, plan.data, who)
     if failure.step == "clone3":

@@ -163,12 +163,34 @@ static int like(int to, int from)
 	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* a smaller map than that */
 }
 
+/* The first of mount(2)'s options into `out`, without its quotes, within which a comma belongs to the value; the rest. */
+static const char *next_option(const char *from, char *out, size_t room, const char **value)
+{
+	bool quoted = false;
+	size_t n = 0;
+
+	*value = NULL;
+	for (; *from != '\0' && (quoted || *from != ','); from++) {
+		if (*from == '"') {
+			quoted = !quoted;
+			continue;
+		}
+		if (n == room - 1)
+			return NULL;
+		out[n] = *from == '=' && *value == NULL && n > 0 ? '\0' : *from;
+		if (out[n++] == '\0')
+			*value = out + n;
+	}
+	out[n] = '\0';
+	return *from == ',' ? from + 1 : from;
+}
+
 /* A tmpfs that begins with the owner and mode of the directory that it covers, or (`files`) as a copy of it: made ready while
  * nobody else can see it. Once mounted it could only be found again by its path, which may lead elsewhere by then. */
 static int mount_like(int dir, const char *type, const char *source, uint64_t attributes, const char *data,
 		      bool files, bool owner, uint64_t *id)
 {
-	char option[256];
+	char option[1024];
 	const char *from = data;
 	scoped_fd int fs = sys_fsopen(type, FSOPEN_CLOEXEC);
 	int err;
@@ -178,20 +200,14 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 	if ((err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0)) < 0)
 		return err;
 	while (*from != '\0') {
-		size_t n = 0, equals = 0;
-		for (; from[n] != '\0' && from[n] != ',' && n < sizeof option - 1; n++) {
-			option[n] = from[n];
-			if (from[n] == '=' && equals == 0)
-				equals = n;
-		}
-		option[n] = '\0';
-		if (equals)
-			option[equals] = '\0';
-		err = equals ? sys_fsconfig(fs, FSCONFIG_SET_STRING, option, option + equals + 1, 0)
-			     : sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+		const char *value;
+		from = next_option(from, option, sizeof option, &value);
+		if (from == NULL)
+			return -ENAMETOOLONG;
+		err = value ? sys_fsconfig(fs, FSCONFIG_SET_STRING, option, value, 0)
+			    : sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
 		if (err < 0)
 			return err;
-		from += from[n] == ',' ? n + 1 : n;
 	}
 	if ((err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
 		return err;

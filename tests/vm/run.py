@@ -138,11 +138,12 @@ def run_guest_tests(
         raise ValueError("package_dir must not be named tests: both stand side by side in /job")
     argv = ["python3", "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--junitxml=/job/out/junit.xml"]
     # /var/tmp: the image "host" needs a run root on another file system than / before Linux 6.15
-    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job"
+    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job:/job/tests/kernel"
     command = f"{setting} {shlex.join([*argv, *pytest_args, f'tests/vm/{suite}'])}"
     return run_in_vm(
-        command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo, systemd=suite == "systemd"
-    )
+        command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo,
+        systemd=suite == "systemd", kernel_arguments="security=selinux" if suite == "selinux" else "",
+    )  # fmt: skip
 
 
 def _image() -> VmImage:

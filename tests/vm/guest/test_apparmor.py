@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import bundle, user_namespace
 
 import pycontain
 from pycontain import doctor
 from pycontain.errors import SetupFailed
 from pycontain.host import probe
 from pycontain.runtime.roots import Roots
-from tests.kernel.bundles import bundle, user_namespace
 from tests.vm.guest.conftest import DATA, RUN
 
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")
@@ -72,8 +72,9 @@ def test_a_profile_confines_the_program(root: str, way: str) -> None:
 
 
 def test_without_one_it_is_as_free_as_who_started_it(root: str) -> None:
-    for profile in (None, "unconfined"):
-        r = pycontain.run(root, LOOK, apparmor=profile, text=True)
+    asked: tuple[dict[str, Any], ...] = ({}, {"apparmor": "unconfined"})
+    for options in asked:
+        r = pycontain.run(root, LOOK, text=True, **options)
         assert (r.exit_code, r.stdout) == (0, "unconfined\nsecret\n")
 
 
