@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MINIMUM_KERNEL", "findings"]
 
-MINIMUM_KERNEL = (5, 12)
+MINIMUM_KERNEL = (5, 10)
 
 
 # --- versions, programs ------------------------------------------------------------------------------------------
@@ -68,8 +68,17 @@ _FEATURES = (
     ((5, 3), "clone3, pidfd", "start and wait without races"),
     ((5, 6), "openat2", "paths cannot lead out of a root"),
     ((5, 7), "CLONE_INTO_CGROUP", "a process is born inside its limits (cgroup v2)"),
-    ((5, 11), "close_range(CLOEXEC)", "no open file leaks in"),
-    ((5, 12), "mount_setattr", "read-only trees in one call"),
+    ((5, 9), "close_range", "no open file leaks in"),
+    (
+        (5, 11),
+        "overlay in user namespaces",
+        "an ordinary user's containers; before, only with a bundle's own directory",
+    ),
+    (
+        (5, 12),
+        "mount_setattr",
+        "volumes with translated owners, read-only trees in one call; before, without, and one by one",
+    ),
     ((5, 14), "cgroup.kill", "a container is killed in one write (cgroup v2)"),
     ((5, 19), "overlay on id-mapped layers", "--userns auto for root; before, only with a bundle's own directory"),
     ((6, 3), "id-mapped tmpfs", "a volume on a tmpfs with --userns auto; before, with :noidmap"),

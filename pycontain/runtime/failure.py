@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         arg: int
 
 
-__all__ = ["describe"]
+__all__ = ["describe", "hook_of"]
 
 _ENOSYS = 38
 _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC, _E2BIG, _ELOOP = (
@@ -76,6 +76,12 @@ def _bind_target(plan: bytes, slot: int) -> str:
 
 def _child_ops(plan: bytes) -> list[_Failed]:
     return [_Failed(plan, 1, i) for i in range(HEADER.unpack_from(plan)[8])]
+
+
+def hook_of(plan: bytes, index: int) -> tuple[int, int]:
+    """Of the HOOK op ``index``: its kind (ops.SYNC_*), and the how manieth of that kind it is."""
+    ops = _child_ops(plan)[: index + 1]
+    return ops[-1].x, sum(op.name == "HOOK" and op.x == ops[-1].x for op in ops) - 1
 
 
 def _program(failure: StartFailure, plan: bytes, program: str, env_path: str | None, who: str) -> PycontainError:
@@ -193,7 +199,7 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f": {why} ({name})"
 
 
-def _child(op: _Failed, failure: StartFailure) -> str:
+def _child(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
     if op.name == "CHDIR":
         if failure.step == "verify working directory":
@@ -214,6 +220,13 @@ def _child(op: _Failed, failure: StartFailure) -> str:
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
+    if op.name == "TREE_ATTR":
+        hints = {
+            _EBUSY: "something is mounted over a mount below it, which cannot be reached without mount_setattr (Linux 5.12)",
+            _E2BIG: "more than 1000 mounts are below it, which needs mount_setattr (Linux 5.12)",
+        }
+        on = _bind_target(plan, op.slot)
+        return f"set attributes of the mount on {'/' if on == '?' else on}: {hints.get(number, why)} ({name})"
     if op.name in ("PARENT_WRITE", "ID_MAPS"):
         shown = ", ".join((op.s2 if op.name == "PARENT_WRITE" else f"{op.s1}{op.s2}").split("\n")).rstrip(", ")
         file = op.s1 if op.name == "PARENT_WRITE" else "uid_map and gid_map"
@@ -286,7 +299,7 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     if failure.section == "prepare" and failure.step == "op":
         what = _prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)
     elif failure.section == "child" and failure.step != "report":
-        what = _child(_Failed(plan.data, 1, failure.arg), failure)
+        what = _child(_Failed(plan.data, 1, failure.arg), failure, plan.data)
     else:
         what = f"{failure.step}: {why} ({name})"
     reason = cause(failure.errno, what)

@@ -4,6 +4,7 @@
  * no libc call, no malloc, no errno, no thread-local storage; the report is one write of a fixed-size struct.
  */
 #include "job.h"
+#include "stub.h"
 
 #include <errno.h>
 #include <linux/prctl.h>
@@ -56,6 +57,8 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_MEMORY_POLICY] = pc_do_memory_policy,
 	[PC_OP_LISTENER] = do_listener,
 	[PC_OP_SYNC] = do_ask,
+	[PC_OP_TREE_ATTR] = pc_do_tree_attr,
+	[PC_OP_HOOK] = pc_do_hook,
 	[PC_OP_EXEC_LABEL] = pc_do_exec_label,
 };
 
@@ -107,8 +110,7 @@ static int ask(struct pc_child *c, int value)
 	return n < 0 ? (int)n : hear_answer(c);
 }
 
-/* Closes every fd from `from` on but the `n` in `kept` (-1: none). */
-static int close_all_but(unsigned from, const int *kept, size_t n)
+int pc_close_all_but(unsigned from, const int *kept, size_t n)
 {
 	for (;;) {
 		unsigned next = ~0U;
@@ -124,20 +126,20 @@ static int close_all_but(unsigned from, const int *kept, size_t n)
 
 /* The caller may take its time, for hooks: what this process has of other starts must not stay open so long, for the end
  * of a report socket is how their callers hear that the program runs. */
-static int close_what_is_others(struct pc_child *c)
+int pc_close_what_is_others(struct pc_child *c)
 {
 	const struct pc_job *job = c->job;
 	int kept[PC_MAX_SLOTS + 4] = {job->sock, c->root_fd, c->proc_fd, c->old_root_fd};
 
 	for (uint32_t i = 0; i < job->plan.head.n_slots; i++)
 		kept[4 + i] = job->slots[i];
-	return close_all_but(3, kept, 4 + job->plan.head.n_slots);
+	return pc_close_all_but(3, kept, 4 + job->plan.head.n_slots);
 }
 
 /* A failure is the op's own: a message that says ASK is a question. */
 static int do_ask(struct pc_child *c, const struct pc_op *op)
 {
-	int err = op->code == PC_OP_SYNC ? close_what_is_others(c) : 0;
+	int err = op->code == PC_OP_SYNC ? pc_close_what_is_others(c) : 0;
 
 	return err < 0 ? err : ask(c, 0);
 }
@@ -203,12 +205,15 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
  * The socket and the stub are close-on-exec. */
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	const int kept[] = {c->job->sock, op_slot(c, c->job->plan.head.stub_slot), c->labelled ? c->proc_fd : -1};
+	const int kept[] = {
+		c->job->sock, op_slot(c, c->job->plan.head.stub_slot), c->labelled ? c->proc_fd : -1,
+		c->hook ? op_slot(c, c->hook->slot) : -1, c->hook ? op_slot(c, c->hook->slot2) : -1,
+	};
 
 	c->root_fd = c->old_root_fd = -1;
 	if (!c->labelled)
 		c->proc_fd = -1;
-	return close_all_but((unsigned)op->x, kept, 3);
+	return pc_close_all_but((unsigned)op->x, kept, sizeof kept / sizeof *kept);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -271,31 +276,46 @@ static void run_ops(struct pc_child *c)
 	}
 }
 
-/* `fd` open over execve as the number `as`. */
-static int leave_open(int fd, int as)
+/* Whatever lies on one of the numbers and is not meant to goes above them all first. */
+int pc_leave_open(const struct pc_left *left, size_t n, int *stub)
 {
-	return fd == as ? sys_fcntl(fd, F_SETFD, 0) : sys_dup3(fd, as, 0);
+	struct pc_left moved[4];
+	int last = 2, err = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		moved[i] = left[i];
+		if (left[i].as > last)
+			last = left[i].as;
+	}
+	for (size_t i = 0; i < n && err >= 0; i++)
+		if (moved[i].fd >= 0 && moved[i].fd <= last && moved[i].fd != moved[i].as)
+			err = moved[i].fd = sys_fcntl(moved[i].fd, F_DUPFD_CLOEXEC, last + 1);
+	if (err >= 0 && *stub <= last)
+		err = *stub = sys_fcntl(*stub, F_DUPFD_CLOEXEC, last + 1);
+	for (size_t i = 0; i < n && err >= 0; i++)
+		if (moved[i].fd >= 0)
+			err = moved[i].fd == moved[i].as ? sys_fcntl(moved[i].as, F_SETFD, 0) : sys_dup3(moved[i].fd, moved[i].as, 0);
+	return err < 0 ? err : 0;
 }
 
-/* By the stub the report socket is its fd 3, so that it can still say why the program did not start; 4 is a procfs, where a
- * label is to be written. */
+/* By the stub the report socket is left open, so that it can still say why the program did not start, and what it needs for
+ * a label and for hooks. */
 static int execute(struct pc_child *c, const char *program, bool by_stub)
 {
 	struct pc_job *job = c->job;
-	const int last = c->labelled ? 4 : 3;
+	const struct pc_left left[] = {
+		{job->sock, PC_STUB_REPORT},
+		{c->labelled ? c->proc_fd : -1, c->labelled ? PC_STUB_PROCFS : -1},
+		{c->hook ? op_slot(c, c->hook->slot) : -1, c->hook ? PC_STUB_STATE : -1},
+		{c->hook ? op_slot(c, c->hook->slot2) : -1, c->hook ? PC_STUB_SAID : -1},
+	};
 
-	if (!by_stub && !c->labelled)
+	if (!by_stub && !c->labelled && !c->hook)
 		return sys_execve(program, job->argv, job->envp);
 	if (job->plan.head.stub_slot < 0)
 		return -ENOEXEC; /* a Plan of ours always has one */
 	int stub = job->slots[job->plan.head.stub_slot];
-	if (stub <= last && (stub = sys_fcntl(stub, F_DUPFD_CLOEXEC, last + 1)) < 0)
-		return stub;
-	if (c->proc_fd == 3 && c->labelled && (c->proc_fd = sys_fcntl(3, F_DUPFD_CLOEXEC, 4)) < 0)
-		return c->proc_fd;
-	int err = leave_open(job->sock, 3);
-	if (err >= 0 && c->labelled)
-		err = leave_open(c->proc_fd, 4);
+	int err = pc_leave_open(left, sizeof left / sizeof *left, &stub);
 	if (err < 0)
 		return err;
 	job->argv[-1] = (char *)(uintptr_t)program;

@@ -28,7 +28,7 @@ static int open_in_root(struct pc_child *c, const char *path, bool nosymlink)
 	return fd;
 }
 
-static int mount_id(int fd, uint64_t *id)
+int pc_mount_id(int fd, uint64_t *id)
 {
 	struct statx st;
 	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st);
@@ -44,7 +44,7 @@ static int mount_id(int fd, uint64_t *id)
 int pc_on_dev(const struct pc_child *c, int dir)
 {
 	uint64_t found = 0;
-	int err = mount_id(dir, &found);
+	int err = pc_mount_id(dir, &found);
 
 	return err < 0 ? err : found == c->dev_mount ? 0 : -EXDEV;
 }
@@ -216,7 +216,7 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 		return mount;
 	if ((files && (err = pc_copy_tree(dir, mount)) < 0) || (owner && (err = like(mount, dir)) < 0))
 		return err;
-	if (id && (err = mount_id(mount, id)) < 0)
+	if (id && (err = pc_mount_id(mount, id)) < 0)
 		return err;
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
@@ -261,7 +261,10 @@ int pc_do_mount_attr(struct pc_child *c, const struct pc_op *op)
 	struct mount_attr attr = {.attr_set = op->x, .attr_clr = op->y, .propagation = op->z};
 	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
 
-	return at < 0 ? at : sys_mount_setattr(at, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
+	if (at < 0)
+		return at;
+	return op->flags & PC_F_REMOUNT ? pc_remount(c, at, op)
+					: sys_mount_setattr(at, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
 }
 
 int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
@@ -333,7 +336,7 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 	struct mount_attr attr = {.attr_set = op->x};
 	const unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
 	const unsigned all = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
-	bool two_steps = (op->flags & PC_F_CLASSIC) || !all;
+	const bool late = op->flags & PC_F_REMOUNT, two_steps = late || (op->flags & PC_F_CLASSIC) || !all;
 	scoped_fd int at = guarded(c, op);
 
 	if (at < 0)
@@ -341,10 +344,8 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 	scoped_fd int copy = two_steps ? sys_open_tree(at, "", flags) : sys_open_tree_attr(at, "", flags, &attr, sizeof attr);
 	if (copy < 0)
 		return copy;
-	if (two_steps) {
-		int err = sys_mount_setattr(copy, "", AT_EMPTY_PATH | all, &attr, sizeof attr);
-		if (err < 0)
-			return err;
-	}
-	return sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	int err = two_steps && !late ? sys_mount_setattr(copy, "", AT_EMPTY_PATH | all, &attr, sizeof attr) : 0;
+	if (err == 0)
+		err = sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	return err == 0 && late ? pc_remount(c, copy, op) : err;
 }

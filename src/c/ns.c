@@ -63,7 +63,7 @@ int pc_do_domainname(struct pc_child *c, const struct pc_op *op)
 }
 
 /* A procfs that no path of the image can stand in for (2025-52881): detached, ours alone, gone at execve. */
-static int open_private_proc(struct pc_child *c)
+int pc_open_private_proc(struct pc_child *c)
 {
 	struct statfs st;
 	scoped_fd int fs = sys_fsopen("proc", FSOPEN_CLOEXEC);
@@ -87,7 +87,7 @@ static int open_private_proc(struct pc_child *c)
  * write it then, by this procfs; that the file is there is seen now. */
 int pc_do_exec_label(struct pc_child *c, const struct pc_op *op)
 {
-	int err = c->proc_fd < 0 ? open_private_proc(c) : 0;
+	int err = c->proc_fd < 0 ? pc_open_private_proc(c) : 0;
 
 	if (err < 0)
 		return err;
@@ -101,7 +101,7 @@ int pc_do_proc_write(struct pc_child *c, const struct pc_op *op)
 	const char *value = op_s2(c, op);
 
 	if (c->proc_fd < 0) {
-		int err = open_private_proc(c);
+		int err = pc_open_private_proc(c);
 		if (err < 0)
 			return err;
 	}

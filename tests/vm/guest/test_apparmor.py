@@ -104,6 +104,15 @@ def test_the_profile_is_for_the_program_and_not_for_its_start(root: str, way: st
     assert r.stdout == "" and "Permission denied" in str(r.stderr)
 
 
+def test_a_hook_before_the_program_is_confined_as_it_is(root: str) -> None:
+    script = "read -r label </proc/self/attr/current; read -r secret </etc/secret && exit 1; echo $label; exit 2"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", script]}
+    changes = {"process.apparmorProfile": "pct-box", "hooks.startContainer": [hook]}
+    with bundle(root, "true", changes) as image, pytest.raises(SetupFailed) as caught:
+        pycontain.run(image)
+    assert str(caught.value) == "hooks.startContainer[0]: /bin/sh failed with status 2: pct-box (enforce)"
+
+
 def test_a_profile_that_is_not_loaded(root: str) -> None:
     words = "AppArmor profile 'pct-none': no such profile is loaded (ENOENT). Load it with apparmor_parser"
     with pytest.raises(SetupFailed) as caught:
