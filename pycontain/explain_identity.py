@@ -168,10 +168,16 @@ def _hook(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=BECOME, call=f"run {ops[0].s1}", why=why)
 
 
+def _net_device(ops: list[DecodedOp], scene: Scene) -> Step:
+    return Step(
+        group=SEE, call=f"move {ops[0].s1} into its network", why="a network device of the host, now the container's alone"
+    )  # fmt: skip
+
+
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
     "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr,
     "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
-    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner, "EXEC_LABEL": _exec_label, "HOOK": _hook,
+    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner, "EXEC_LABEL": _exec_label, "HOOK": _hook, "NET_DEVICE": _net_device,
 }  # fmt: skip

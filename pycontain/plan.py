@@ -78,6 +78,8 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     files_and_devices(b, spec, facts, bound=way.visible)
     kernel_settings(b, spec, by_parent=way.visible)
     cover(b, spec, facts)
+    for device in spec.linux.net_devices:  # late: what fails before has moved none
+        b.add(C, Op.NET_DEVICE, s1=device.host_name, s2=device.name)
     if spec.hooks.prestart or spec.hooks.create_runtime:
         b.add(C, Op.SYNC, x=SYNC_CREATE_RUNTIME)
     if told is not None:
@@ -124,8 +126,6 @@ def _check(spec: RuntimeSpec, facts: HostFacts) -> None:
         )
     if spec.linux.intel_rdt is not None:
         raise Unsupported("linux.intelRdt: cannot apply it: pycontain does not manage resctrl. Leave it out")
-    if spec.linux.net_devices:
-        raise Unsupported("linux.netDevices: moving network devices is not supported yet. Leave it out")
 
 
 def _cgroups(

@@ -227,6 +227,15 @@ def _child(op: _Failed, failure: StartFailure, plan: bytes) -> str:
         }
         on = _bind_target(plan, op.slot)
         return f"set attributes of the mount on {'/' if on == '?' else on}: {hints.get(number, why)} ({name})"
+    if op.name == "NET_DEVICE":
+        hints = {
+            _ENODEV: "this host has no such network device",
+            _EEXIST: f"the container's network namespace has a device {op.s2 or op.s1} already. Give it another name, or one with %d",
+            _EINVAL: "this kind of device cannot leave its network namespace (lo; a bridge, a tunnel of the namespace's own)",
+            _EBUSY: "the network namespace to join is the host's own",
+            _EPERM: "moving one needs CAP_NET_ADMIN over both network namespaces, which this process does not have",
+        }
+        return f"linux.netDevices.{op.s1}: move it into the container: {hints.get(number, why)} ({name})"
     if op.name in ("PARENT_WRITE", "ID_MAPS"):
         shown = ", ".join((op.s2 if op.name == "PARENT_WRITE" else f"{op.s1}{op.s2}").split("\n")).rstrip(", ")
         file = op.s1 if op.name == "PARENT_WRITE" else "uid_map and gid_map"

@@ -162,8 +162,10 @@ def start(
         if launch.started is not None:
             launch.started()
     except _native.StartFailure as failure:
+        # while there is what a hook has said
+        wrong = launch.inside.explain(failure, running.plan.data) if launch.inside is not None else None
         running.abort()
-        if launch.inside is not None and (wrong := launch.inside.explain(failure, running.plan.data)) is not None:
+        if wrong is not None:
             raise wrong from None
         path = next((e[5:] for e in launch.env if e.startswith("PATH=")), None)
         raise describe(failure, running.plan, who=running.name, program=running.args[0], env_path=path) from None

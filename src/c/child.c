@@ -59,6 +59,7 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_SYNC] = do_ask,
 	[PC_OP_TREE_ATTR] = pc_do_tree_attr,
 	[PC_OP_HOOK] = pc_do_hook,
+	[PC_OP_NET_DEVICE] = do_ask,
 	[PC_OP_EXEC_LABEL] = pc_do_exec_label,
 };
 

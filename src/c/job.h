@@ -17,6 +17,7 @@ struct pc_job {
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
 	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
 	void *sync_context;
+	struct pc_network *network; /* once a device has been moved (netdev.c) */
 	uint64_t called_back_ns; /* time that the caller has spent in it */
 	int sock;		 /* the child's end of the report socket */
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
@@ -124,6 +125,11 @@ int pc_open_namespace(const char *path, int type);
 int pc_cgroup_open(const char *path);
 int pc_cgroup_write(int dirfd, const char *file, const char *value);
 int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len);
+
+/* netdev.c: the device `host_name` into the namespace `ns`, where it is `name` ("": the same), has the permanent addresses of global
+ * scope that it had, and is up. A failure leaves it where it was. At the end of the start all go back, or stay. */
+int pc_move_device(struct pc_job *job, int ns, const char *host_name, const char *name);
+void pc_end_network(struct pc_job *job, bool give_back);
 
 /* talk.c: the parent's side of the report socket. */
 enum pc_talk {

@@ -172,7 +172,8 @@ enum {
 	/* child */                                                                                                    \
 	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */ \
 	X(EXEC_LABEL, PC_IN_C | PC_S1 | PC_S2)                /* the stub writes s2 to s1 of a procfs, just before the program's execve */ \
-	X(HOOK, PC_IN_C | PC_S1 | PC_LIST | PC_SLOT | PC_SLOT2) /* the program s1, n words (stub.h): now (x CREATE_CONTAINER) or by the stub (x START_CONTAINER); state, what it said */
+	X(HOOK, PC_IN_C | PC_S1 | PC_LIST | PC_SLOT | PC_SLOT2) /* the program s1, n words (stub.h): now (x CREATE_CONTAINER) or by the stub (x START_CONTAINER); state, what it said */ \
+	X(NET_DEVICE, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)      /* the parent moves its network device s1 into the child's namespace, as s2 ("": the same) */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };

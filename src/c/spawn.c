@@ -216,6 +216,7 @@ PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)
 		err = clone_and_listen(job, a, out);
 	out->cloned_ns = job->cloned_ns;
 	out->execed_ns = job->execed_ns;
+	pc_end_network(job, err < 0);
 	close_made_slots(job);
 	if (err < 0 && made) { /* else what the finish section would remove is someone else's */
 		memset(&usage, 0, sizeof usage);

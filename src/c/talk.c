@@ -110,6 +110,14 @@ static int write_maps(const struct pc_job *job, const char *uid_map, const char 
 	return err < 0 ? err : write_file(dir, "gid_map", gid_map);
 }
 
+static int give_device(struct pc_job *job, const char *host_name, const char *name)
+{
+	scoped_fd int dir = open_proc(job);
+	scoped_fd int ns = dir < 0 ? dir : sys_openat(dir, "ns/net", O_RDONLY | O_CLOEXEC, 0);
+
+	return ns < 0 ? ns : pc_move_device(job, ns, host_name, name);
+}
+
 /* A child that is no more is no failure here: the end of the conversation tells. And no SIGPIPE, which few ignore. */
 static int send_answer(const struct pc_job *job, int32_t answer)
 {
@@ -131,6 +139,8 @@ static int serve(struct pc_job *job, const struct pc_report *r)
 			answer = write_proc(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_ID_MAPS) {
 			answer = write_maps(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+		} else if (op->code == PC_OP_NET_DEVICE) {
+			answer = give_device(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_SYNC) {
 			answer = call_back(job, (uint32_t)op->x, -1);
 		} else if (op->code == PC_OP_LISTENER) {
