@@ -105,6 +105,18 @@ static int talk(int nl, struct message *m)
 	return err < 0 ? err : answers(nl, NULL, NULL);
 }
 
+/* The attribute after `a`, or the first one after a body of that size; NULL at the end. */
+static const struct rtattr *next_attribute(const struct nlmsghdr *h, size_t body, const struct rtattr *a)
+{
+	const char *const end = (const char *)h + h->nlmsg_len;
+	const char *at = a ? (const char *)a + RTA_ALIGN(a->rta_len) : (const char *)NLMSG_DATA(h) + NLMSG_ALIGN(body);
+
+	if (end - at < (long)sizeof *a)
+		return NULL;
+	a = (const struct rtattr *)(const void *)at;
+	return a->rta_len >= sizeof *a && a->rta_len <= end - at ? a : NULL;
+}
+
 static int read_device(const struct nlmsghdr *h, void *context)
 {
 	struct device *d = context;
@@ -114,8 +126,8 @@ static int read_device(const struct nlmsghdr *h, void *context)
 	const struct ifinfomsg *link = NLMSG_DATA(h);
 	d->index = link->ifi_index;
 	d->flags = link->ifi_flags;
-	int left = (int)IFLA_PAYLOAD(h);
-	for (const struct rtattr *a = IFLA_RTA(link); RTA_OK(a, left); a = RTA_NEXT(a, left))
+	const struct rtattr *a = NULL;
+	while ((a = next_attribute(h, sizeof *link, a)) != NULL)
 		if (a->rta_type == IFLA_MASTER)
 			memcpy(&d->master, RTA_DATA(a), sizeof d->master);
 	return 0;
@@ -197,8 +209,8 @@ static int keep_address(const struct nlmsghdr *h, void *context)
 		return 0;
 	struct ifaddrmsg *to = begin(&m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof *to);
 	*to = *from;
-	int left = (int)IFA_PAYLOAD(h);
-	for (const struct rtattr *a = IFA_RTA(from); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+	const struct rtattr *a = NULL;
+	while ((a = next_attribute(h, sizeof *from, a)) != NULL) {
 		if (a->rta_type == IFA_FLAGS)
 			memcpy(&flags, RTA_DATA(a), sizeof flags);
 		else if (a->rta_type == IFA_ADDRESS || a->rta_type == IFA_LOCAL || a->rta_type == IFA_BROADCAST ||
