@@ -198,7 +198,14 @@ class _SyncCall:
         self.handle: Any = None
 
 
-@ffi.def_extern(error=-5)  # type: ignore[untyped-decorator]  # EIO
+def _sync_interrupted(kind: Any, error: BaseException, trace: Any) -> int:
+    """A signal's handler has raised before the function's own first line."""
+    call: _SyncCall = ffi.from_handle(trace.tb_frame.f_locals["context"])
+    call.error = error
+    return -125
+
+
+@ffi.def_extern(error=-5, onerror=_sync_interrupted)  # type: ignore[untyped-decorator]  # EIO
 def pc_python_sync(context: Any, what: int, pid: int, fd: int) -> int:
     call: _SyncCall = ffi.from_handle(context)
     try:
