@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from test_seccomp_bpf import _LIB_OPS, TOKENS, U64, Args, _ArgCmp, run, verdict_of
 
 from pycontain.seccomp import names
 from pycontain.seccomp.bpf import compile_filter
 from pycontain.seccomp.profile import Arg, Filter, Rule
+from tests.unit.test_seccomp_bpf import _LIB_OPS, TOKENS, U64, Args, _ArgCmp, run, verdict_of
 
 ORDERED = ("SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_GT", "SCMP_CMP_GE")
 NARROW = (1, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE)
