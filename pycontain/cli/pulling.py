@@ -9,6 +9,7 @@ from ..image.remote import pull_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..image.progress import Progress
     from ..image.resolve import NotHere
     from ..request import RunRequest
     from ..runtime.roots import Roots
@@ -20,7 +21,15 @@ def pull_for_run(request: RunRequest, roots: Roots, missing: NotHere | None, *, 
     """``missing``: why it is pulled, if not always. Raises: ImageNotFound, RegistryError, InvalidArgument, Unsupported."""
     from .progress import shown
 
-    if missing is not None:
-        print(f"Unable to find image '{parse_reference(request.image)}' locally", file=sys.stderr, flush=True)
-    with shown(quiet=quiet, file=sys.stderr) as progress:
+    with shown(quiet=quiet, file=sys.stderr) as show:
+        told = missing is None or quiet
+
+        def progress(step: Progress) -> None:
+            nonlocal told
+            if not told:  # not before there is something to pull: an error is one line
+                told = True
+                print(f"Unable to find image '{parse_reference(request.image)}' locally", file=sys.stderr, flush=True)
+            if show is not None:
+                show(step)
+
         pull_missing(roots.data_root, request.image, platform=request.platform, progress=progress, missing=missing)

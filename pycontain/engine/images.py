@@ -106,7 +106,7 @@ def push(
 ) -> str:
     """Answers with the manifest's digest. Raises: ImageNotFound, RegistryError, InvalidArgument."""
     from ..image.push import push_image
-    from ..image.registry.client import Registry
+    from ..image.remote import client
 
     report = Report(progress, stop)
     if all_tags and text.rpartition("/")[2].partition(":")[1]:
@@ -119,7 +119,7 @@ def push(
     if not names:
         raise ImageNotFound(f"An image does not exist locally with the tag: {name.repository}")
     digest = ""
-    with Registry(name, push=True) as registry:
+    with client()(name, push=True) as registry:
         report.line(f"The push refers to repository [{name.domain}/{name.path}]")
         for each in names:
             pushed, size = push_image(data_root, each, registry, report)
@@ -197,14 +197,14 @@ def export_found(found: Foreground, out: BinaryIO) -> None:
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:
     """The manifest or index of a name in its registry, and its media type: for ``manifest inspect``."""
     from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
-    from ..image.registry.client import Registry
     from ..image.registry.settings import load_settings
+    from ..image.remote import client
     from ..record import replaced
 
     name = parse_reference(text)
     settings = load_settings()
     if insecure:
         settings = replaced(settings, insecure_hosts=settings.insecure_hosts | {name.domain})
-    with Registry(name, settings=settings) as registry:
+    with client()(name, settings=settings) as registry:
         data, media_type, _ = registry.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
     return data, media_type
