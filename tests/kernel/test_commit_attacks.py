@@ -17,7 +17,7 @@ from test_store_removal import check_whole
 
 import pycontain
 from pycontain.errors import Conflict
-from pycontain.image import commit as commit_module
+from pycontain.image.compress import write_layer
 from pycontain.runtime import cgroups, stillness
 from pycontain.runtime.foreground import of_running
 from pycontain.runtime.stillness import held_still
@@ -110,14 +110,13 @@ def test_a_pause_during_a_commit_is_not_undone_by_its_end() -> None:
 def test_one_that_ends_while_it_is_committed_makes_no_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its files are removed one after the other, and what is gone is left out of a layer: half of it looked like all."""
     base()
-    write_layer = commit_module.write_layer
     c = changing("for n in 1 2 3 4; do echo x > /f$n; done")
 
     def ends_first(*given: Any) -> Any:
         c.close()
         return write_layer(*given)
 
-    monkeypatch.setattr(commit_module, "write_layer", ends_first)
+    monkeypatch.setattr("pycontain.image.commit.write_layer", ends_first)
     with pytest.raises(Conflict, match="it has ended meanwhile"):
         c.commit("made", pause=False)
     assert [each.names for each in pycontain.images()] == [("base:latest",)]
