@@ -160,7 +160,8 @@ def commit(
 ) -> str:  # fmt: skip
     """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
 
-    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile.
+    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
+    container has ended.
     """
     from ..runtime.foreground import find
     from ..runtime.roots import Roots
@@ -173,15 +174,21 @@ def commit_found(
     data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
 ) -> str:
     from ..image.commit import commit_changed
-    from ..runtime.stillness import held_still
+    from ..runtime.stillness import check_lives, held_still
 
     names = [parse_image_name(name)] if name else []
     with held_still(found) if pause else nullcontext():
-        return commit_changed(data_root, found.changed(), names, changes=changes, author=author, message=message).id
+        return commit_changed(
+            data_root, found.changed(), names, changes=changes, author=author, message=message,
+            check=lambda: check_lives(found, "commit"),
+        ).id  # fmt: skip
 
 
 def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
-    """All files of a running container as a tar. Raises: ContainerNotFound; Conflict: a file was cut short meanwhile."""
+    """All files of a running container as a tar.
+
+    Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
+    """
     from ..runtime.foreground import find
     from ..runtime.roots import Roots
 
@@ -190,8 +197,11 @@ def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None
 
 def export_found(found: Foreground, out: BinaryIO) -> None:
     from ..image.export import export_tree
+    from ..runtime.stillness import check_lives
 
+    check_lives(found, "export")
     export_tree(found.upper, found.lower, out, uid_map=found.uid_map, gid_map=found.gid_map)
+    check_lives(found, "export")
 
 
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:

@@ -390,7 +390,7 @@ class Running:
             except ProcessLookupError:
                 pass
             if self.paused and signal == 9:  # in cgroup v1 nobody dies frozen
-                self.unpause()
+                self._thaw()
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:
         """The Outcome; None when it has not ended within ``timeout_s`` seconds."""
@@ -473,11 +473,18 @@ class Running:
 
     def pause(self) -> None:
         """Raises Conflict when it has ended or is paused; Unsupported; SetupFailed."""
-        from . import cgroups
+        from .stillness import alone
 
         if self.paused:
             raise Conflict(f"container {self.name} is already paused")
         members = self.members()
+        with alone(self.directory, self.name):  # a commit by somebody else would thaw it when it is done
+            self._freeze(members)
+        self.paused = True
+
+    def _freeze(self, members: tuple[Member, ...]) -> None:
+        from . import cgroups
+
         if not any(m.version == 2 or "freezer" in m.controllers for m in members):
             # v1 starts go without the freezer hierarchy, which costs each of them 100 us. Frozen first, then filled: who
             # arrives stands still and cannot fork. v2's is preferred: who is frozen there can be killed.
@@ -494,14 +501,19 @@ class Running:
                 raise
             members = (member,)
         cgroups.freeze(members)
-        self.paused = True
 
     def unpause(self) -> None:
         """Raises Conflict when it is not paused, or has ended."""
-        from .cgroups import thaw
+        from .stillness import alone
 
         if not self.paused:
             raise Conflict(f"container {self.name} is not paused")
+        with alone(self.directory, self.name):  # a commit in between wants the files of one moment
+            self._thaw()
+
+    def _thaw(self) -> None:
+        from .cgroups import thaw
+
         self.paused = False
         thaw(self.members())
 
