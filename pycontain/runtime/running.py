@@ -478,7 +478,7 @@ class Running:
         if self.paused:
             raise Conflict(f"container {self.name} is already paused")
         members = self.members()
-        with alone(self.directory, self.name):  # a commit by somebody else would thaw it when it is done
+        with alone(self.directory, self.name, own=True):  # a commit by somebody else would thaw it when it is done
             self._freeze(members)
         self.paused = True
 
@@ -508,7 +508,7 @@ class Running:
 
         if not self.paused:
             raise Conflict(f"container {self.name} is not paused")
-        with alone(self.directory, self.name):  # a commit in between wants the files of one moment
+        with alone(self.directory, self.name, own=True):  # a commit in between wants the files of one moment
             self._thaw()
 
     def _thaw(self) -> None:

@@ -55,11 +55,17 @@ def check_lives(found: Foreground, verb: str) -> None:
 
 
 @contextmanager
-def alone(directory: str, name: str) -> Iterator[None]:
-    """Nobody else freezes or thaws the container of this directory meanwhile. Raises: Conflict: it has ended."""
+def alone(directory: str, name: str, *, own: bool = False) -> Iterator[None]:
+    """Nobody else freezes or thaws the container of this directory meanwhile. Raises: Conflict: it has ended.
+
+    ``own``: by the process that it belongs to. One of a bundle has no directory, and nobody else knows of it.
+    """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
+        if own:
+            yield
+            return
         raise Conflict(f"container {name} has ended") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -134,3 +134,11 @@ def test_one_that_ends_while_it_is_exported_is_an_error() -> None:
 
     with pytest.raises(Conflict, match="it has ended meanwhile"):
         c.export(Ends())
+
+
+def test_one_of_a_bundle_is_paused_though_it_has_no_directory_of_ours(busybox_root: str) -> None:
+    from bundles import bundle
+
+    with bundle(busybox_root, "sleep 1000") as image, pycontain.Container(image, stop_timeout=0) as c:
+        c.pause()
+        c.unpause()
