@@ -198,7 +198,14 @@ class _SyncCall:
         self.handle: Any = None
 
 
-@ffi.def_extern(error=-5)  # type: ignore[untyped-decorator]  # EIO
+def _sync_interrupted(kind: Any, error: BaseException, trace: Any) -> int:
+    """A signal's handler has raised before the function's own first line."""
+    call: _SyncCall = ffi.from_handle(trace.tb_frame.f_locals["context"])
+    call.error = error
+    return -125
+
+
+@ffi.def_extern(error=-5, onerror=_sync_interrupted)  # type: ignore[untyped-decorator]  # EIO
 def pc_python_sync(context: Any, what: int, pid: int, fd: int) -> int:
     call: _SyncCall = ffi.from_handle(context)
     try:
@@ -422,18 +429,23 @@ class Unpacker:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Parse and write the next piece; the interpreter's lock is free meanwhile. Raises: UnpackFailure."""
         with ffi.from_buffer("uint8_t[]", data) as view:
-            if lib.pc_unpack_feed(self._u, view, len(view), self._error) < 0:
+            if lib.pc_unpack_feed(self._open(), view, len(view), self._error) < 0:
                 raise UnpackFailure(self._error)
 
     def finish(self) -> UnpackStats:
         """The tar has ended. Raises: UnpackFailure: too early, or the directories' times cannot be set."""
         stats = ffi.new("struct pc_unpack_stats *")
-        if lib.pc_unpack_finish(self._u, stats, self._error) < 0:
+        if lib.pc_unpack_finish(self._open(), stats, self._error) < 0:
             raise UnpackFailure(self._error)
         return UnpackStats(stats)
 
+    def _open(self) -> Any:
+        if self._u == ffi.NULL:
+            raise ValueError("this unpacker is closed")
+        return self._u
+
     def close(self) -> None:
-        """Idempotent; nothing else may be called afterwards."""
+        """Idempotent."""
         u, self._u = self._u, ffi.NULL
         if u != ffi.NULL:
             ffi.release(u)

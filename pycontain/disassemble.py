@@ -33,7 +33,7 @@ __all__ = [
 SECTIONS = ("prepare", "child", "finish")
 
 # What s3 is, by op: the start of n strings, of n bytes, or one string.
-LISTS = frozenset(("OVERLAY", "FS_MAKE"))
+LISTS = frozenset(("OVERLAY", "FS_MAKE", "HOOK"))
 BLOBS = frozenset(("CGROUP_DEVICES", "WRITE_FILE", "IDS", "SECCOMP", "LISTENER", "SCHEDULER", "MEMORY_POLICY"))
 TEXTS = frozenset(("MOUNT",))
 PROGRAMS = frozenset(("CGROUP_DEVICES", "SECCOMP", "LISTENER"))  # blobs of 8-byte instructions
@@ -42,7 +42,7 @@ _MAX_SLOTS = 256  # PC_MAX_SLOTS of src/c/plan.h
 PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN", "VISIBLE", "STUB")
 OP_FLAGS = (
     "OPTIONAL", "RECURSIVE", "NOSYMLINK", "CREATE", "CLASSIC", "VOLATILE", "LAYER_FDS", "PIVOT", "LAYER_PLUS",
-    "COPY_UP", "USERXATTR", "LIKE_BELOW", "KERNEL_TREE", "DEVICES",
+    "COPY_UP", "USERXATTR", "LIKE_BELOW", "KERNEL_TREE", "DEVICES", "REMOUNT",
 )  # fmt: skip
 _CLONE_WORDS = {
     "pid": "NEWPID", "mount": "NEWNS", "network": "NEWNET", "uts": "NEWUTS", "ipc": "NEWIPC", "cgroup": "NEWCGROUP",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MINIMUM_KERNEL", "findings"]
 
-MINIMUM_KERNEL = (5, 12)
+MINIMUM_KERNEL = (5, 10)
 
 
 # --- versions, programs ------------------------------------------------------------------------------------------
@@ -68,8 +68,17 @@ _FEATURES = (
     ((5, 3), "clone3, pidfd", "start and wait without races"),
     ((5, 6), "openat2", "paths cannot lead out of a root"),
     ((5, 7), "CLONE_INTO_CGROUP", "a process is born inside its limits (cgroup v2)"),
-    ((5, 11), "close_range(CLOEXEC)", "no open file leaks in"),
-    ((5, 12), "mount_setattr", "read-only trees in one call"),
+    ((5, 9), "close_range", "no open file leaks in"),
+    (
+        (5, 11),
+        "overlay in user namespaces",
+        "an ordinary user's containers; before, only with a bundle's own directory",
+    ),
+    (
+        (5, 12),
+        "mount_setattr",
+        "volumes with translated owners, read-only trees in one call; before, without, and one by one",
+    ),
     ((5, 14), "cgroup.kill", "a container is killed in one write (cgroup v2)"),
     ((5, 19), "overlay on id-mapped layers", "--userns auto for root; before, only with a bundle's own directory"),
     ((6, 3), "id-mapped tmpfs", "a volume on a tmpfs with --userns auto; before, with :noidmap"),
@@ -345,12 +354,19 @@ def _security(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
         "lsm", f"security modules: {modules.replace(',', ' ')}" if modules else "security modules: cannot be told"
     )
     if (host.read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y"):
-        yield finding_note("apparmor", "AppArmor is on: containers run under the profile of whoever starts them")
+        listed = host.read("/sys/kernel/security/apparmor/profiles")
+        count = "profiles cannot be listed" if listed is None else f"{len(listed.splitlines())} profiles are loaded"
+        yield finding_ok("apparmor", f"AppArmor is on: --security-opt apparmor=PROFILE works; {count}")
+        own = (host.read("/proc/self/attr/current") or "").strip("\0\n")
+        if own and own != "unconfined":
+            yield finding_note(
+                "apparmor profile", f"this process is confined by the AppArmor profile {own}: containers inherit it"
+            )
     enforce = (host.read("/sys/fs/selinux/enforce") or "").strip()
     if enforce:
         state = "enforcing" if enforce == "1" else "permissive"
-        what = "files of bind mounts keep their labels" if enforce == "1" else "nothing is refused"
-        yield finding_note("selinux", f"SELinux is {state}: {what}")
+        what = "; volumes keep their labels" if enforce == "1" else "; nothing is refused"
+        yield finding_ok("selinux", f"SELinux is {state}: --security-opt label=type:TYPE works{what}")
 
 
 def _mounts(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:

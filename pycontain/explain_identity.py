@@ -26,7 +26,8 @@ def _userns_make(ops: list[DecodedOp], scene: Scene) -> Step:
 def _tree_attr(ops: list[DecodedOp], scene: Scene) -> Step:
     mapped = any(op.slot2 >= 0 for op in ops)
     why = "files of the host show the container's owners" if mapped else "what may be done with these files"
-    return Step(group=ROOT, call=f"mount_setattr({'IDMAP' if mapped else ', '.join(_attributes(ops[0]))})", why=why)
+    call = "mount_setattr" if ops[0].section == "prepare" else "mount(REMOUNT)"  # the latter before Linux 5.12
+    return Step(group=ROOT, call=f"{call}({'IDMAP' if mapped else ', '.join(_attributes(ops[0]))})", why=why)
 
 
 _ATTRIBUTES = {
@@ -138,8 +139,8 @@ def _listener(ops: list[DecodedOp], scene: Scene) -> Step:
 _SYNC = {
     1: "the listener is handed over",
     2: "prestart and createRuntime hooks run",
-    3: "createContainer hooks run",
-    4: "startContainer hooks run",
+    3: "what createContainer hooks read is made ready",
+    4: "what startContainer hooks read is made ready",
 }
 
 
@@ -151,10 +152,32 @@ def _pipe_owner(ops: list[DecodedOp], scene: Scene) -> Step:
     return Step(group=BECOME, call=f"fchown({ops[0].x})", why="it may open its own standard streams again")
 
 
+def _exec_label(ops: list[DecodedOp], scene: Scene) -> Step:
+    return Step(
+        group=BE, call=f"{ops[0].s1.removeprefix('self/')} = {ops[0].s2}",
+        why="a security module watches over what it does besides",
+    )  # fmt: skip
+
+
+def _hook(ops: list[DecodedOp], scene: Scene) -> Step:
+    why = (
+        "a createContainer hook, before its root is all it sees"
+        if ops[0].x == 3
+        else "a startContainer hook, as what it will be"
+    )
+    return Step(group=BECOME, call=f"run {ops[0].s1}", why=why)
+
+
+def _net_device(ops: list[DecodedOp], scene: Scene) -> Step:
+    return Step(
+        group=SEE, call=f"move {ops[0].s1} into its network", why="a network device of the host, now the container's alone"
+    )  # fmt: skip
+
+
 STEPS = {
     "NS_OPEN": _ns_open, "USERNS_MAKE": _userns_make, "TREE_ATTR": _tree_attr, "FS_MAKE": _fs_make,
     "PARENT_WRITE": _parent_write, "ID_MAPS": _id_maps, "FORK": _fork, "MOUNT_ATTR": _mount_attr,
     "ROOT_PIVOT": _root_pivot, "KEYRING": _keyring,
     "SCHEDULER": _scheduler, "IO_PRIORITY": _io_priority, "PERSONALITY": _personality, "MEMORY_POLICY": _memory_policy,
-    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner,
+    "LISTENER": _listener, "SYNC": _sync, "PIPE_OWNER": _pipe_owner, "EXEC_LABEL": _exec_label, "HOOK": _hook, "NET_DEVICE": _net_device,
 }  # fmt: skip

@@ -232,7 +232,8 @@ def _root_attach(ops: list[DecodedOp], scene: Scene) -> Step:
 
 
 def _root_readonly(ops: list[DecodedOp], scene: Scene) -> Step:
-    return Step(group=ROOT, call="mount_setattr(/, RDONLY)", why="nothing in its root can be changed, not even by root")
+    call = "mount(REMOUNT)(/, RDONLY)" if "REMOUNT" in ops[0].flags else "mount_setattr(/, RDONLY)"
+    return Step(group=ROOT, call=call, why="nothing in its root can be changed, not even by root")
 
 
 _FILE_SYSTEMS = {

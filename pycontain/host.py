@@ -36,6 +36,11 @@ class HostFacts:
     memory_files: frozenset[str] = frozenset()
 
     @property
+    def mount_setattr(self) -> bool:
+        """Attributes of a mount that is not attached yet, and of all below it (5.12). Before: by mount(2), once it is."""
+        return self.kernel >= (5, 12)
+
+    @property
     def overlay_layer_fds(self) -> bool:
         """Overlay takes every layer as a file descriptor (6.13)."""
         return self.kernel >= (6, 13)

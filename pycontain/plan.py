@@ -17,7 +17,6 @@ from .ops import (
     PLAN_SHARE_VM,
     PLAN_STUB,
     PLAN_VISIBLE,
-    SYNC_CREATE_CONTAINER,
     SYNC_CREATE_RUNTIME,
     Op,
 )
@@ -37,13 +36,14 @@ from .plan_bytes import (
     Place,
     Plan,
 )
-from .plan_mounts import cover, files_and_devices, mounts, prepare_cgroup_views, prepare_mounts, prepare_root
+from .plan_mounts import attached, cover, files_and_devices, mounts, prepare_cgroup_views, prepare_mounts, prepare_root
 from .plan_namespaces import birth, check_namespaces, enter
 from .plan_process import kernel_settings, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import HostFacts
+    from .plan_hooks import HooksInside
     from .spec.runtime import RuntimeSpec
 
 __all__ = [
@@ -58,6 +58,9 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     """
     _check(spec, facts)
     b = Builder()
+    told = _hooks_inside(b, spec)
+    # a createContainer hook's own file is the host's: the host's mounts are then in sight until pivot_root
+    in_place = spec.root.path if spec.hooks.create_container else ""
     root_slot = prepare_root(b, spec, facts, place)
     names = {n.type for n in spec.linux.namespaces}
     joins, cgroup_slot, hierarchies = _cgroups(b, spec, facts, place)
@@ -68,24 +71,29 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     enter(b, spec.linux, way, joins)
     # the caller's session keyring, and what is in it, stays outside
     b.add(C, Op.KEYRING, s1=f"_ses.{place.container_id}")
-    b.add(C, Op.ROOT_ATTACH, slot=root_slot, flags=F_PIVOT if way.pivot else 0)
+    pivot = way.pivot or bool(in_place)
+    b.add(C, Op.ROOT_ATTACH, s1=in_place, slot=root_slot, flags=F_PIVOT if pivot else 0)
+    attached(b, root_slot)
     mounts(b, spec, facts, tree_slots, cgroup_views)
-    files_and_devices(b, spec, bound=way.visible)
+    files_and_devices(b, spec, facts, bound=way.visible)
     kernel_settings(b, spec, by_parent=way.visible)
     cover(b, spec, facts)
+    for device in spec.linux.net_devices:  # late: what fails before has moved none
+        b.add(C, Op.NET_DEVICE, s1=device.host_name, s2=device.name)
     if spec.hooks.prestart or spec.hooks.create_runtime:
         b.add(C, Op.SYNC, x=SYNC_CREATE_RUNTIME)
-    if spec.hooks.create_container:
-        b.add(C, Op.SYNC, x=SYNC_CREATE_CONTAINER)
-    if way.pivot:
+    if told is not None:
+        told.create_container(b, spec)
+    if pivot:
         b.add(C, Op.ROOT_PIVOT)
-    process(b, spec, facts, own_network="network" in way.new, own_uts="uts" in names)
+    process(b, spec, facts, told, own_network="network" in way.new, own_uts="uts" in names)
     _finish(b, spec, facts, place)
 
     args = (spec.init, "--", *spec.process.args) if spec.init else spec.process.args
-    flags = PLAN_LEAN | (PLAN_VISIBLE if way.visible else 0) | (PLAN_GATED if place.gated else 0)
-    # a shared memory only where nobody can look at it: a new pid namespace; and never while waiting for a start
-    if not (way.own_memory or place.gated):
+    flags = (PLAN_GATED if place.gated else 0) | (0 if in_place else PLAN_LEAN | (PLAN_VISIBLE if way.visible else 0))
+    # a shared memory only where nobody can look at it: a new pid namespace; and never while waiting for a start, or with a
+    # process of a hook's beside, which may outlive the one that shares it
+    if not (way.own_memory or place.gated or in_place):
         flags |= PLAN_SHARE_VM
     # others may write to a directory of the host that is the root as it is, while a container starts in it
     if spec.root.path:
@@ -93,10 +101,18 @@ def plan(spec: RuntimeSpec, facts: HostFacts, place: Place) -> Plan:
     return b.build(flags=flags, clone_flags=way.clone, cgroup_slot=cgroup_slot, args=args, env=spec.process.env)
 
 
+def _hooks_inside(b: Builder, spec: RuntimeSpec) -> HooksInside | None:
+    if not (spec.hooks.create_container or spec.hooks.start_container):
+        return None
+    from .plan_hooks import give
+
+    return give(b, spec)
+
+
 def _check(spec: RuntimeSpec, facts: HostFacts) -> None:
-    if facts.kernel < (5, 12):
+    if facts.kernel < (5, 10):
         raise Unsupported(
-            f"pycontain needs Linux 5.12 or later (mount_setattr, close_range); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
+            f"pycontain needs Linux 5.10 or later (close_range, openat2, clone3); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
         )
     check_namespaces(spec.linux, facts)
     if spec.root.layers:
@@ -110,8 +126,6 @@ def _check(spec: RuntimeSpec, facts: HostFacts) -> None:
         )
     if spec.linux.intel_rdt is not None:
         raise Unsupported("linux.intelRdt: cannot apply it: pycontain does not manage resctrl. Leave it out")
-    if spec.linux.net_devices:
-        raise Unsupported("linux.netDevices: moving network devices is not supported yet. Leave it out")
 
 
 def _cgroups(

@@ -88,6 +88,7 @@ class Builder:
         self.table = bytearray(b"\0")
         self.known: dict[bytes, int] = {b"": 0}
         self.n_given = self.n_slots = len(GIVEN)
+        self.late: dict[int, list[tuple[int, int, int, int]]] = {}  # by slot: flags, x, y, z of ops that come later
 
     def string(self, text: str) -> int:
         data = _encode(text)

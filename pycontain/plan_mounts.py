@@ -22,6 +22,7 @@ from .ops import (
     F_NOSYMLINK,
     F_OPTIONAL,
     F_RECURSIVE,
+    F_REMOUNT,
     F_USERXATTR,
     F_VOLATILE,
     Op,
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
     from .plan_bytes import Builder, Place
     from .spec.runtime import DeviceNode, MountPoint, RuntimeSpec
 
-__all__ = ["cover", "files_and_devices", "layers_given", "mounts", "prepare_mounts", "prepare_root"]
+__all__ = ["attached", "cover", "files_and_devices", "layers_given", "mounts", "prepare_mounts", "prepare_root"]
 
 _MS_PRIVATE = 1 << 18
 _MS_SLAVE = 1 << 19
 _MS_SHARED = 1 << 20
 _ATTR_SAFE = 0xE  # nosuid, nodev, noexec
 _ATTR_RDONLY = 0x1
+_ATTR_NOSYMFOLLOW = 0x200000
 
 # What the child can make by itself, in its own namespaces and without a path of the host.
 _OWN_TYPES = frozenset(("proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue", "cgroup2"))
@@ -55,11 +57,40 @@ def prepare_root(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) 
         raise InvalidArgument("root: path and layers exclude each other")
     if spec.root.path:
         slot = b.slot()
-        b.add(P, Op.TREE_CLONE, s1=spec.root.path, slot=slot, flags=F_RECURSIVE, z=_root_propagation(spec))
+        _clone(b, facts, spec.root.path, slot, flags=F_RECURSIVE, z=_root_propagation(spec))
         return slot
     if not spec.root.layers:
         raise InvalidArgument("root.layers: expected at least one lower directory, found none")
     return _overlay(b, spec, facts, place)
+
+
+def _clone(
+    b: Builder, facts: HostFacts, path: str, slot: int, *, flags: int = 0, x: int = 0, y: int = 0, z: int = 0
+) -> None:
+    """A detached copy of ``path`` with these attributes."""
+    if facts.mount_setattr:
+        b.add(P, Op.TREE_CLONE, s1=path, slot=slot, flags=flags, x=x, y=y, z=z)
+    else:
+        b.add(P, Op.TREE_CLONE, s1=path, slot=slot, flags=flags)
+        _attributes(b, facts, slot, flags=flags, x=x, y=y, z=z)
+
+
+def _attributes(b: Builder, facts: HostFacts, slot: int, *, flags: int = 0, x: int = 0, y: int = 0, z: int = 0) -> None:
+    """Of the detached mount; where the kernel cannot, as soon as it is attached."""
+    if facts.mount_setattr:
+        b.add(P, Op.TREE_ATTR, slot=slot, flags=flags, x=x, y=y, z=z)
+    else:
+        b.late.setdefault(slot, []).append((flags, x, y, z))
+
+
+def attached(b: Builder, slot: int) -> None:
+    """What had to wait until the mount in ``slot`` is where it belongs, before anything is mounted in it."""
+    for flags, x, y, z in b.late.pop(slot, ()):
+        b.add(C, Op.TREE_ATTR, slot=slot, flags=flags, x=x, y=y, z=z)
+
+
+def _by_remount(facts: HostFacts) -> int:
+    return 0 if facts.mount_setattr else F_REMOUNT
 
 
 def _root_propagation(spec: RuntimeSpec) -> int:
@@ -98,6 +129,11 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
         raise Unsupported(
             f"{len(layers)} layers need overlay's lowerdir+ (Linux 6.5); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
         )
+    if facts.in_user_namespace and facts.kernel < (5, 11):
+        raise Unsupported(
+            "a copy-on-write root inside a user namespace needs Linux 5.11 (overlay there); this kernel is "
+            f"{facts.kernel[0]}.{facts.kernel[1]}. Run it as root, or as a bundle"
+        )
     if translated and facts.kernel < (5, 19):
         raise Unsupported(
             "a user namespace with a copy-on-write root needs overlay on id-mapped layers (Linux 5.19); this kernel is "
@@ -114,9 +150,14 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
 # --- mounts ------------------------------------------------------------------------------------------------------
 
 
+# Their superblocks are the kernel's own, or shared: their files have the labels that the policy gives them.
+_LABELLED_BY_POLICY = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+
+
 def _label(spec: RuntimeSpec, m: MountPoint, data: str) -> str:
+    """``data`` for mount(2), with the label of the files; a label has commas."""
     label = spec.linux.mount_label
-    if not label or m.type in ("proc", "sysfs"):
+    if not label or m.type in _LABELLED_BY_POLICY:
         return data
     return f'{data},context="{label}"' if data else f'context="{label}"'
 
@@ -126,26 +167,30 @@ def prepare_mounts(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> dict[int,
     slots = {}
     for i, m in enumerate(spec.mounts):
         if m.type == "bind":
-            slots[i] = _bind(b, spec, m, f"mounts[{i}]")
+            slots[i] = _bind(b, spec, m, f"mounts[{i}]", facts)
         elif m.type not in _OWN_TYPES and m.type != "cgroup":
             slots[i] = _file_system(b, spec, m, facts)
     return slots
 
 
-def _bind(b: Builder, spec: RuntimeSpec, m: MountPoint, where: str) -> int:
+def _bind(b: Builder, spec: RuntimeSpec, m: MountPoint, where: str, facts: HostFacts) -> int:
     o = parse_options(m.options, bind=True)
     slot = b.slot()
     on, off = (o.tree_set, o.tree_clear) if o.recursive else (o.set | o.tree_set, o.clear | o.tree_clear)
     # what hangs on to its source must do so from the start; anything else begins private and is said afterwards
     kept = [kind for kind, _ in o.propagation if kind in (_MS_SLAVE, _MS_SHARED)]
-    b.add(
-        P, Op.TREE_CLONE, s1=m.source, slot=slot, flags=F_RECURSIVE if o.recursive else 0, x=on, y=off,
-        z=kept[0] if kept else _MS_PRIVATE,
+    _clone(
+        b, facts, m.source, slot, flags=F_RECURSIVE if o.recursive else 0, x=on, y=off, z=kept[0] if kept else _MS_PRIVATE
     )  # fmt: skip
     if o.recursive and (o.set or o.clear):
-        b.add(P, Op.TREE_ATTR, slot=slot, x=o.set, y=o.clear)
+        _attributes(b, facts, slot, x=o.set, y=o.clear)
     for kind, recursive in o.propagation if len(o.propagation) > 1 or not kept else ():
-        b.add(P, Op.TREE_ATTR, slot=slot, z=kind, flags=F_RECURSIVE if recursive else 0)
+        _attributes(b, facts, slot, z=kind, flags=F_RECURSIVE if recursive else 0)
+    if (o.idmap or m.uid_mappings) and not facts.mount_setattr:
+        raise Unsupported(
+            f"{where}: owners cannot be translated before Linux 5.12, and this kernel is {facts.kernel[0]}.{facts.kernel[1]}. "
+            "Leave out idmap (-v ...:noidmap)"
+        )
     _translate(b, spec, m, o, slot, where)
     return slot
 
@@ -171,16 +216,18 @@ def _file_system(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts)
     o = parse_options(m.options, bind=False)
     slot = b.slot()
     words = [f"source={m.source}"] if m.source else []
-    for word in _label(spec, m, o.data).split(",") if o.data or spec.linux.mount_label else ():
+    if spec.linux.mount_label and m.type not in _LABELLED_BY_POLICY:
+        words.append(f"context={spec.linux.mount_label}")
+    for word in o.data.split(",") if o.data else ():
         if m.type == "overlay" and word.startswith("lowerdir=") and facts.overlay_layer_plus:
             words += [f"lowerdir+={path}" for path in word[9:].split(":")]
         else:
             words.append(word)
     b.add(P, Op.FS_MAKE, s1=m.type, s3=b.strings(tuple(words)), n=len(words), slot=slot, x=o.set)
     for kind, recursive in o.propagation:
-        b.add(P, Op.TREE_ATTR, slot=slot, z=kind, flags=F_RECURSIVE if recursive else 0)
+        _attributes(b, facts, slot, z=kind, flags=F_RECURSIVE if recursive else 0)
     if o.tree_set or o.tree_clear:
-        b.add(P, Op.TREE_ATTR, slot=slot, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
+        _attributes(b, facts, slot, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
     return slot
 
 
@@ -202,7 +249,7 @@ def prepare_cgroup_views(
         for names, path in hierarchies:
             slot = NO_SLOT if own_view else b.slot()
             if not own_view:
-                b.add(P, Op.TREE_CLONE, s1=path, slot=slot, x=o.set, y=o.clear, z=_MS_PRIVATE)
+                _clone(b, facts, path, slot, x=o.set, y=o.clear, z=_MS_PRIVATE)
             shown.append((names, slot))
         views[i] = tuple(shown)
     return views
@@ -214,17 +261,18 @@ def mounts(b: Builder, spec: RuntimeSpec, facts: HostFacts, slots: dict[int, int
         if i in slots:
             is_file = m.type == "bind" and m.source_is_file
             b.add(C, Op.MOUNT_TREE, s1=m.destination, slot=slots[i], flags=F_CREATE, x=int(is_file))
+            attached(b, slots[i])
         elif i in views:
             _cgroup_v1(b, m, views[i])
         else:
-            _own_mount(b, spec, m)
+            _own_mount(b, spec, m, facts)
 
 
 # what mount(2) has among its flags and a file system's context among its words
 _SUPERBLOCK = ((1 << 4, "sync"), (1 << 6, "mand"), (1 << 7, "dirsync"), (1 << 25, "lazytime"))
 
 
-def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
+def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts) -> None:
     o = parse_options(m.options, bind=False)
     kind = "cgroup2" if m.type == "cgroup" else m.type
     flags, data = o.flags, _label(spec, m, o.data)
@@ -236,16 +284,26 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint) -> None:
     by_context = o.copy_up or bool(inherits | devices)
     if by_context:
         data = ",".join((*((data,) if data else ()), *(word for bit, word in _SUPERBLOCK if flags & bit)))
+    attributes = o.set & ~(1 if late else 0)
+    no_follow = (
+        _ATTR_NOSYMFOLLOW if by_context and facts.kernel < (5, 14) else 0
+    )  # fsmount has not known it for so long
     source = b.string(m.source) if m.source and m.source != kind else 0
     b.add(
         C, Op.MOUNT, s1=m.destination, s2=kind, s3=b.string(data), n=source,
-        x=(o.set if by_context else flags) & ~(1 if late else 0),
+        x=attributes & ~no_follow if by_context else flags & ~(1 if late else 0),
         flags=F_CREATE | (F_NOSYMLINK if at_kernel else 0) | (F_COPY_UP if o.copy_up else 0) | inherits | devices,
     )  # fmt: skip
+    if attributes & no_follow:
+        b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=no_follow, flags=F_REMOUNT)
     if o.tree_set or o.tree_clear:
-        b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE)
+        b.add(
+            C, Op.MOUNT_ATTR, s1=m.destination, x=o.tree_set, y=o.tree_clear, flags=F_RECURSIVE | _by_remount(facts)
+        )  # fmt: skip
     for propagation, recursive in o.propagation:
-        b.add(C, Op.MOUNT_ATTR, s1=m.destination, z=propagation, flags=F_RECURSIVE if recursive else 0)
+        b.add(
+            C, Op.MOUNT_ATTR, s1=m.destination, z=propagation, flags=(F_RECURSIVE if recursive else 0) | _by_remount(facts)
+        )  # fmt: skip
 
 
 def _cgroup_v1(b: Builder, m: MountPoint, views: tuple[tuple[str, int], ...]) -> None:
@@ -269,6 +327,7 @@ def _cgroup_v1(b: Builder, m: MountPoint, views: tuple[tuple[str, int], ...]) ->
             b.add(C, Op.MOUNT, s1=target, s2="cgroup", s3=b.string(names), x=o.flags, flags=flags)
         else:
             b.add(C, Op.MOUNT_TREE, s1=target, slot=slot, flags=flags)
+            attached(b, slot)
         for alias in names.split(",") if "," in names else ():
             b.add(C, Op.MAKE_LINK, s1=f"{m.destination}/{alias}", s2=names)
 
@@ -302,11 +361,12 @@ def _on_dev(spec: RuntimeSpec, path: str) -> int:
     return F_NOSYMLINK | (F_DEVICES if own else 0)
 
 
-def _device(b: Builder, d: DeviceNode, *, bound: bool, flags: int) -> None:
+def _device(b: Builder, d: DeviceNode, facts: HostFacts, *, bound: bool, flags: int) -> None:
     if bound and d.type != "p":  # no user namespace but the first may make device nodes: the host's own is shown
         slot = b.slot()
-        b.add(P, Op.TREE_CLONE, s1=d.path, slot=slot, z=_MS_PRIVATE)
+        _clone(b, facts, d.path, slot, z=_MS_PRIVATE)
         b.add(C, Op.MOUNT_TREE, s1=d.path, slot=slot, flags=F_CREATE, x=1)
+        attached(b, slot)
         return
     b.add(
         C, Op.MAKE_NODE, s1=d.path, x=_TYPE_BITS[d.type] | d.file_mode, y=_device_number(d.major, d.minor),
@@ -314,7 +374,7 @@ def _device(b: Builder, d: DeviceNode, *, bound: bool, flags: int) -> None:
     )  # fmt: skip
 
 
-def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
+def files_and_devices(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, bound: bool) -> None:
     """``bound``: device nodes are the host's, bind-mounted."""
     dev = next((m for m in spec.mounts if m.destination == "/dev"), None)
     own_dev = (dev is not None and dev.type != "bind") or (dev is None and bool(spec.root.path))
@@ -322,10 +382,10 @@ def files_and_devices(b: Builder, spec: RuntimeSpec, *, bound: bool) -> None:
         for name, target in _DEV_LINKS:
             b.add(C, Op.MAKE_LINK, s1=f"/dev/{name}", s2=target, flags=_on_dev(spec, f"/dev/{name}"))
     for d in spec.linux.devices:
-        _device(b, d, bound=bound, flags=_on_dev(spec, d.path))
+        _device(b, d, facts, bound=bound, flags=_on_dev(spec, d.path))
     for m in spec.mounts:
         if m.type == "tmpfs" and parse_options(m.options, bind=False).flags & 1:
-            b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY)
+            b.add(C, Op.MOUNT_ATTR, s1=m.destination, x=_ATTR_RDONLY, flags=_by_remount(facts))
     for path, content, mode in spec.files:
         b.add(C, Op.WRITE_FILE, s1=path, s3=b.blob(content), n=len(content), x=mode)
 
@@ -355,7 +415,7 @@ def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
         on_tree = F_KERNEL_TREE if path.startswith(trees) else 0
         b.add(C, Op.MASK, s1=path, slot=TEMPLATE, flags=F_OPTIONAL | _strict(path) | classic | on_tree)
     for path in spec.linux.readonly_paths:
-        copy = 0 if facts.open_tree_attr else F_CLASSIC
+        copy = (0 if facts.open_tree_attr else F_CLASSIC) | _by_remount(facts)
         whole = F_RECURSIVE if _strict(path) else 0
         on_tree = F_KERNEL_TREE if path.startswith(trees) else 0
         flags = F_OPTIONAL | _strict(path) | whole | copy | on_tree
@@ -367,4 +427,4 @@ def cover(b: Builder, spec: RuntimeSpec, facts: HostFacts) -> None:
                 f"linux.rootfsPropagation: expected one of {', '.join(sorted(PROPAGATION))}, found {word!r}"
             )
         kind, recursive = PROPAGATION[word]
-        b.add(C, Op.MOUNT_ATTR, s1="/", z=kind, flags=F_RECURSIVE if recursive else 0)
+        b.add(C, Op.MOUNT_ATTR, s1="/", z=kind, flags=(F_RECURSIVE if recursive else 0) | _by_remount(facts))

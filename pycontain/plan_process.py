@@ -10,7 +10,7 @@ import struct
 
 from . import capabilities
 from .errors import InvalidArgument, Unsupported
-from .ops import F_OPTIONAL, SYNC_START_CONTAINER, Op
+from .ops import F_OPTIONAL, F_REMOUNT, Op
 from .plan_bytes import STDERR, STDIN, STDOUT, C, P
 from .plan_namespaces import host_id
 
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import HostFacts
     from .plan_bytes import Builder
+    from .plan_hooks import HooksInside
     from .spec.runtime import MemoryPolicy, Process, RuntimeSpec, Scheduler
 
 __all__ = ["kernel_settings", "process"]
@@ -71,7 +72,9 @@ def kernel_settings(b: Builder, spec: RuntimeSpec, *, by_parent: bool) -> None:
         b.add(C, Op.PROC_WRITE, s1="self/oom_score_adj", s2=str(score))
 
 
-def process(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, own_network: bool, own_uts: bool) -> None:
+def process(
+    b: Builder, spec: RuntimeSpec, facts: HostFacts, told: HooksInside | None, *, own_network: bool, own_uts: bool
+) -> None:
     p = spec.process
     if p.cwd != "/":
         b.add(C, Op.MAKE_DIR, s1=p.cwd, x=0o755)
@@ -79,7 +82,7 @@ def process(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, own_network: boo
     if p.terminal:
         b.add(C, Op.TTY, x=p.console_size[0], y=p.console_size[1], z=p.user.uid)
     if spec.root.readonly:
-        b.add(C, Op.ROOT_READONLY)
+        b.add(C, Op.ROOT_READONLY, flags=0 if facts.mount_setattr else F_REMOUNT)
     if spec.hostname and own_uts:
         b.add(C, Op.HOSTNAME, s1=spec.hostname)
     if spec.domainname and own_uts:
@@ -92,8 +95,8 @@ def process(b: Builder, spec: RuntimeSpec, facts: HostFacts, *, own_network: boo
     if not p.terminal:
         _own_pipes(b, spec)
         b.add(C, Op.STDIO, slot=STDIN, slot2=STDOUT, n=STDERR)
-    if spec.hooks.start_container:
-        b.add(C, Op.SYNC, x=SYNC_START_CONTAINER)
+    if told is not None:
+        told.start_container(b, spec)
     b.add(C, Op.CLOSE_FDS, x=3)
     # after the last op that opens anything: the caller's own open files must not count against the program's nofile
     for i, limit in enumerate(p.rlimits):
@@ -172,7 +175,7 @@ def _labels(b: Builder, p: Process, facts: HostFacts) -> None:
                 f"Boot with lsm=...,{lsm}, or leave the label out"
             )
         file = "self/attr/apparmor/exec" if lsm == "apparmor" and facts.kernel >= (5, 1) else "self/attr/exec"
-        b.add(C, Op.PROC_WRITE, s1=file, s2=f"exec {label}" if lsm == "apparmor" else label)
+        b.add(C, Op.EXEC_LABEL, s1=file, s2=f"exec {label}" if lsm == "apparmor" else label)
 
 
 def _filter(b: Builder, spec: RuntimeSpec) -> None:

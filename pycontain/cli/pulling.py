@@ -10,6 +10,7 @@ from .output import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..image.progress import Progress
     from ..image.resolve import NotHere
     from ..request import RunRequest
     from ..runtime.roots import Roots
@@ -21,7 +22,15 @@ def pull_for_run(request: RunRequest, roots: Roots, missing: NotHere | None, *, 
     """``missing``: why it is pulled, if not always. Raises: ImageNotFound, RegistryError, InvalidArgument, Unsupported."""
     from .progress import shown
 
-    if missing is not None:
-        write(f"Unable to find image '{parse_reference(request.image)}' locally\n", sys.stderr)
-    with shown(quiet=quiet, file=sys.stderr) as progress:
+    with shown(quiet=quiet, file=sys.stderr) as show:
+        told = missing is None or quiet
+
+        def progress(step: Progress) -> None:
+            nonlocal told
+            if not told:  # not before there is something to pull: an error is one line
+                told = True
+                write(f"Unable to find image '{parse_reference(request.image)}' locally\n", sys.stderr)
+            if show is not None:
+                show(step)
+
         pull_missing(roots.data_root, request.image, platform=request.platform, progress=progress, missing=missing)

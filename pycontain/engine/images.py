@@ -106,7 +106,7 @@ def push(
 ) -> str:
     """Answers with the manifest's digest. Raises: ImageNotFound, RegistryError, InvalidArgument."""
     from ..image.push import push_image
-    from ..image.registry.client import Registry
+    from ..image.remote import client
 
     report = Report(progress, stop)
     if all_tags and text.rpartition("/")[2].partition(":")[1]:
@@ -119,7 +119,7 @@ def push(
     if not names:
         raise ImageNotFound(f"An image does not exist locally with the tag: {name.repository}")
     digest = ""
-    with Registry(name, push=True) as registry:
+    with client()(name, push=True) as registry:
         report.line(f"The push refers to repository [{name.domain}/{name.path}]")
         for each in names:
             pushed, size = push_image(data_root, each, registry, report)
@@ -160,7 +160,8 @@ def commit(
 ) -> str:  # fmt: skip
     """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
 
-    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile.
+    Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
+    container has ended.
     """
     from ..runtime.foreground import find
     from ..runtime.roots import Roots
@@ -173,15 +174,21 @@ def commit_found(
     data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
 ) -> str:
     from ..image.commit import commit_changed
-    from ..runtime.stillness import held_still
+    from ..runtime.stillness import check_lives, held_still
 
     names = [parse_image_name(name)] if name else []
     with held_still(found) if pause else nullcontext():
-        return commit_changed(data_root, found.changed(), names, changes=changes, author=author, message=message).id
+        return commit_changed(
+            data_root, found.changed(), names, changes=changes, author=author, message=message,
+            check=lambda: check_lives(found, "commit"),
+        ).id  # fmt: skip
 
 
 def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
-    """All files of a running container as a tar. Raises: ContainerNotFound; Conflict: a file was cut short meanwhile."""
+    """All files of a running container as a tar.
+
+    Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
+    """
     from ..runtime.foreground import find
     from ..runtime.roots import Roots
 
@@ -190,21 +197,24 @@ def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None
 
 def export_found(found: Foreground, out: BinaryIO) -> None:
     from ..image.export import export_tree
+    from ..runtime.stillness import check_lives
 
+    check_lives(found, "export")
     export_tree(found.upper, found.lower, out, uid_map=found.uid_map, gid_map=found.gid_map)
+    check_lives(found, "export")
 
 
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:
     """The manifest or index of a name in its registry, and its media type: for ``manifest inspect``."""
     from ..image.documents import INDEX_TYPES, MANIFEST_TYPES
-    from ..image.registry.client import Registry
     from ..image.registry.settings import load_settings
+    from ..image.remote import client
     from ..record import replaced
 
     name = parse_reference(text)
     settings = load_settings()
     if insecure:
         settings = replaced(settings, insecure_hosts=settings.insecure_hosts | {name.domain})
-    with Registry(name, settings=settings) as registry:
+    with client()(name, settings=settings) as registry:
         data, media_type, _ = registry.get_manifest(name.reference, (*MANIFEST_TYPES, *INDEX_TYPES))
     return data, media_type

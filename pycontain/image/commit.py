@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -65,11 +65,14 @@ def commit_changed(
     message: str = "",
     compression: str = "gzip",
     level: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> ImageRecord:
-    """Make an image of a container. ``changes`` are ``--change`` instructions. With $SOURCE_DATE_EPOCH, the same bytes each time.
+    """Make an image of a container. ``check`` is called when all its files were read.
+
+    ``changes`` are ``--change`` instructions. With $SOURCE_DATE_EPOCH, the same bytes each time.
 
     Raises: InvalidArgument: of ``host`` or a directory, which no image's layers are; a change; ImageNotFound: its image is gone;
-    Conflict: a file was cut short while it was read: pause the container.
+    Conflict: a file was cut short while it was read: pause the container; it has ended; what ``check`` raises.
     Spec: image-spec layer.md, config.md.
     """
     if not changed.image_id:
@@ -84,7 +87,7 @@ def commit_changed(
         base = read_record(data_root, find_id(data_root, changed.image_id))
         with storing("commit"), locked(data_root, "storing", shared=True):
             make_layout(data_root)
-            layer, diff_id = _store_layer(data_root, changed, compression, level)
+            layer, diff_id = _store_layer(data_root, changed, compression, level, check)
             manifest = _store_documents(data_root, base, config, changed, layer, diff_id, author, message)
             found = publish_image(data_root, manifest, names, parent=base.id)
     finally:
@@ -94,8 +97,13 @@ def commit_changed(
     return found
 
 
-def _store_layer(data_root: str, changed: Changed, compression: str, level: int | None) -> tuple[Descriptor, Digest]:
-    upper_fd = os.open(changed.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _store_layer(
+    data_root: str, changed: Changed, compression: str, level: int | None, check: Callable[[], None]
+) -> tuple[Descriptor, Digest]:
+    try:
+        upper_fd = os.open(changed.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise Conflict("cannot commit: the container has just ended, and its files with it") from None
     try:
         with workspace(data_root) as (work, work_fd):
             blob_fd = os.open("blob", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=work_fd)
@@ -105,6 +113,7 @@ def _store_layer(data_root: str, changed: Changed, compression: str, level: int 
                     exclude=ENGINE_PATHS,
                 ) as packed:  # fmt: skip
                     written = write_layer(packed, blob_fd, compression, level)
+                check()
             finally:
                 os.close(blob_fd)
             publish_blob(data_root, f"{work}/blob", written.digest)

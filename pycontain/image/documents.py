@@ -97,7 +97,10 @@ class ImageDocument:
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object. A key given twice is refused: readers differ on which one counts (compare CVE-2021-41190)."""
+    """A JSON object. A key given twice is refused: readers differ on which one counts (compare CVE-2021-41190).
+
+    So is what only Python's reader takes (NaN), and half of a surrogate pair, which no file name, terminal or UTF-8 can have.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -105,8 +108,15 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
             raise ValueError("a key is given twice")
         return result
 
+    def none(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
     try:
-        document = json.loads(data, object_pairs_hook=once)
+        document = json.loads(data, object_pairs_hook=once, parse_constant=none)
+        if b"\\u" in data or not data.isascii():
+            json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"cannot read {what}: half of a surrogate pair in a text") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"cannot read {what}: {error}") from None
     if not isinstance(document, dict):

@@ -41,6 +41,10 @@ __all__ = [
 
 _HEX = frozenset("0123456789abcdef")
 _MAX_RECORD_BYTES = 4 << 20
+# what a list shows of an image, in its entry of index.json
+_ID, _CREATED, _SIZE, _DIGESTS, _LABELS = (
+    f"dev.pycontain.image.{each}" for each in ("id", "created", "size", "digests", "labels")
+)
 
 
 @record
@@ -132,7 +136,52 @@ def image_names(data_root: str) -> dict[str, list[str]]:
 
 
 def list_images(data_root: str) -> list[ImageInfo]:
-    """Every image, newest first; one without a name has no names. Raises: InvalidArgument: a record is damaged."""
+    """Every image, newest first; one without a name has no names. Raises: InvalidArgument: a record is damaged.
+
+    From ``index.json`` alone when that is newer than every change of the records, as it is unless a change was killed half-way:
+    one file instead of thousands.
+    """
+    found = _from_index(data_root)
+    if found is None:
+        found = _from_records(data_root)
+    found.sort(key=lambda info: info.created, reverse=True)
+    return found
+
+
+def _from_index(data_root: str) -> list[ImageInfo] | None:
+    try:
+        fd = os.open(f"{data_root}/index.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        info = os.fstat(fd)
+        changed = max(os.stat(f"{data_root}/{each}").st_mtime_ns for each in ("images", "names"))
+        if info.st_mtime_ns < changed:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            entries = [each["annotations"] for each in json.loads(file.read())["manifests"]]
+        by_id: dict[str, list[str]] = {}
+        for each in entries:
+            by_id.setdefault(each[_ID], []).append(each.get(REF_NAME, ""))
+        return [
+            ImageInfo(
+                id=each[_ID],
+                names=tuple(filter(None, by_id.pop(each[_ID]))),
+                digests=tuple(each[_DIGESTS].split()),
+                created=each[_CREATED],
+                size=int(each[_SIZE]),
+                labels=tuple(json.loads(each[_LABELS]).items()) if each[_LABELS] else (),
+            )
+            for each in entries
+            if each[_ID] in by_id
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # another tool's, or an older version's: the records have it
+    finally:
+        os.close(fd)
+
+
+def _from_records(data_root: str) -> list[ImageInfo]:
     names = image_names(data_root)
     found = []
     for digits in _ids(data_root):
@@ -145,7 +194,6 @@ def list_images(data_root: str) -> list[ImageInfo]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, error) from None
         found.append(info)
-    found.sort(key=lambda info: info.created, reverse=True)
     return found
 
 
@@ -236,8 +284,17 @@ def write_index(data_root: str) -> None:
     manifests: list[dict[str, Any]] = []
     for each in list_records(data_root):
         descriptor = descriptor_to_json(each.manifest)
-        tags = [name for name in names.get(each.id, ()) if "@" not in name]
-        manifests += [{**descriptor, "annotations": {REF_NAME: tag}} for tag in tags] or [descriptor]
+        tags, digests = _split(names.get(each.id, ()))
+        shown = {
+            _ID: each.id,
+            _CREATED: each.created,
+            _SIZE: str(each.size),
+            _DIGESTS: " ".join(digests),
+            _LABELS: json.dumps(dict(each.labels)) if each.labels else "",
+        }
+        manifests += [{**descriptor, "annotations": {REF_NAME: tag, **shown}} for tag in tags] or [
+            {**descriptor, "annotations": shown}
+        ]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     replace_file(f"{data_root}/index.json", json.dumps(index, separators=(",", ":")).encode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import ImageNotFound, PycontainError, RegistryError
+from ..errors import ImageNotFound, PycontainError, RegistryError, Unsupported
 from .documents import Descriptor
 from .names import ImageName, parse_reference
 from .progress import Progress, Report
@@ -15,19 +15,29 @@ if TYPE_CHECKING:
     from .registry.blobs import BlobReader
     from .registry.client import Registry
 
-__all__ = ["pull_missing", "pull_names"]
+__all__ = ["client", "pull_missing", "pull_names"]
+
+
+def client() -> type[Registry]:
+    """The registry client's class. Raises: Unsupported: the library that it stands on is not installed."""
+    try:
+        from .registry.client import Registry
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            f"cannot talk to a registry: the Python module {error.name} is not installed: pip install {error.name}"
+        ) from None
+    return Registry
 
 
 def pull_names(
     data_root: str, text: str, *, platform: str = "", all_tags: bool = False, report: Report
 ) -> list[Pulled]:
     """Pull ``text``, or with ``all_tags`` every tag of that repository. Raises: as :func:`.pull.pull_image`."""
-    from .registry.client import Registry
-
     name = parse_reference(text)
+    registry_of = client()
     wanted = parse_platform(platform) if platform else None
     done = []
-    with Registry(name) as registry:
+    with registry_of(name) as registry:
         names = [ImageName(repository=name.repository, tag=each) for each in registry.tags()] if all_tags else [name]
         if not names:
             raise ImageNotFound(f"no such image: {name.domain}/{name.path} has no tags")
@@ -63,6 +73,10 @@ def pull_missing(
 
     Raises: ImageNotFound: nor has the registry it, or the registry cannot be asked; others as :func:`.pull.pull_image`.
     """
+    try:
+        client()
+    except Unsupported as error:
+        raise _still_missing(missing, error) from None
     try:
         pull_names(data_root, text, platform=platform, report=Report(progress))
     except (ImageNotFound, RegistryError) as error:

@@ -132,17 +132,22 @@ class LayerWriter:
         limits = limits or LayerLimits()
         self._layer = layer
         self._failure = _native.UnpackFailure
-        self._unpacker = _native.Unpacker(
-            dest_dirfd,
-            max_bytes=limits.max_bytes,
-            max_entries=limits.max_entries,
-            max_depth=limits.max_depth,
-            max_path_bytes=limits.max_path_bytes,
-            max_meta_bytes=limits.max_meta_bytes,
-            in_user_namespace=probe().in_user_namespace,
-            uid_map=uid_map,
-            gid_map=gid_map,
-        )
+        try:
+            self._unpacker = _native.Unpacker(
+                dest_dirfd,
+                max_bytes=limits.max_bytes,
+                max_entries=limits.max_entries,
+                max_depth=limits.max_depth,
+                max_path_bytes=limits.max_path_bytes,
+                max_meta_bytes=limits.max_meta_bytes,
+                in_user_namespace=probe().in_user_namespace,
+                uid_map=uid_map,
+                gid_map=gid_map,
+            )
+        except OSError as error:  # no memory, or no descriptor left
+            number = error.errno or 0
+            what = f"cannot unpack {layer}: {os.strerror(number)} ({errno_name(number)})"
+            raise SetupFailed(what, step="unpack", errno=number) from error
 
     def __enter__(self) -> LayerWriter:
         return self

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import InvalidArgument, SetupFailed, Unsupported, errno_name
+from ..errors import InvalidArgument, SetupFailed, errno_name
 from ..host import probe
 from ..image.rootfs import RootFS
 from ..image.users import read_file_in_layers, resolve_user
-from ..ops import SYNC_CREATE_RUNTIME, SYNC_LISTENER
+from ..ops import SYNC_CREATE_CONTAINER, SYNC_CREATE_RUNTIME, SYNC_LISTENER, SYNC_START_CONTAINER
 from ..plan import plan
 from ..plan_bytes import Place
 from ..record import replaced
@@ -23,6 +23,7 @@ from ..spec.document import load_bundle
 from ..spec.runtime import DeviceNode, DeviceRule, RuntimeSpec
 from .cgroup_tree import Claim, claim
 from .generate import DEVICE_RULES, NODES
+from .hooks import InsideHooks, run_hook
 from .session import session_for
 
 TYPE_CHECKING = False
@@ -64,6 +65,7 @@ class Bundle:
     def __init__(self, directory: str, spec: RuntimeSpec, session: Session, container_id: str) -> None:
         self.directory = directory
         self.container_id = container_id
+        self.inside = InsideHooks(spec.hooks)
         self._claim: Claim | None = None
         self._scope: Scope | None = None
         spec = self.spec = self._with_cgroups(spec, session)
@@ -109,6 +111,7 @@ class Bundle:
 
     def release(self) -> None:
         """Removes the cgroups that were made for its cgroupsPath. Safe to repeat."""
+        self.inside.close()
         if self._claim is not None:
             self._claim.release()
         if self._scope is not None:
@@ -116,13 +119,17 @@ class Bundle:
             scope.stop()
 
     def sync(self, what: int, pid: int, fd: int) -> None:
-        """The caller's part while the child waits (ops.SYNC_*)."""
+        """The caller's part while the child waits (ops.SYNC_*). For a signal there is none: its handler has been called."""
         if what == SYNC_LISTENER:
             self._hand_over_listener(pid, fd)
         elif what == SYNC_CREATE_RUNTIME:
             hooks = self.spec.hooks
             self.run_hooks("prestart", hooks.prestart, "creating", pid)
             self.run_hooks("createRuntime", hooks.create_runtime, "creating", pid)
+        elif what == SYNC_CREATE_CONTAINER:
+            self.inside.tell(what, self.state("creating", _pid_inside(pid)))
+        elif what == SYNC_START_CONTAINER:
+            self.inside.tell(what, self.state("created", _pid_inside(pid)))
 
     def state(self, status: str, pid: int) -> bytes:
         """The state of the container as JSON. Spec: runtime.md, "State"."""
@@ -138,7 +145,7 @@ class Bundle:
     def run_hooks(self, kind: str, hooks: tuple[Hook, ...], status: str, pid: int) -> None:
         """One after the other, with the state on stdin. Raises SetupFailed for one that fails or takes too long."""
         for i, hook in enumerate(hooks):
-            _run_hook(f"hooks.{kind}[{i}]", hook, self.state(status, pid))
+            run_hook(f"hooks.{kind}[{i}]", hook, self.state(status, pid), self.directory)
 
     def _hand_over_listener(self, pid: int, fd: int) -> None:
         import json
@@ -163,43 +170,10 @@ class Bundle:
             ) from None
 
 
-def _run_hook(where: str, hook: Hook, state: bytes) -> None:
-    import subprocess
-
-    env = dict(item.partition("=")[::2] for item in hook.env)
-    try:
-        status, complaint = _call(list(hook.args or (hook.path,)), hook.path, env, state, hook.timeout)
-    except subprocess.TimeoutExpired:
-        raise SetupFailed(
-            f"{where}: {hook.path} has not ended in {hook.timeout} s and was killed", step="hook"
-        ) from None
-    except OSError as e:
-        raise SetupFailed(
-            f"{where}: cannot run {hook.path}: {e.strerror} ({errno_name(e.errno or 0)})",
-            step="hook",
-            errno=e.errno or 0,
-        ) from None
-    if status != 0:
-        last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        raise SetupFailed(f"{where}: {hook.path} failed with status {status}{': ' if last else ''}{last}", step="hook")
-
-
-def _call(words: list[str], path: str, env: dict[str, str], state: bytes, timeout: float | None) -> tuple[int, bytes]:
-    """Exit status and stderr. However this is left, the process has ended and is reaped: subprocess.run leaves one that a
-    Ctrl-C has ended to be reaped some day."""
-    from subprocess import PIPE, Popen
-
-    process = Popen(words, executable=path, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-    try:
-        _, complaint = process.communicate(state, timeout)
-        return process.returncode, complaint
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+def _pid_inside(pid: int) -> int:
+    """The number that the process has in its own pid namespace."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+        return next((int(line.split()[-1]) for line in f if line.startswith("NSpid:")), pid)
 
 
 def _warn(line: str) -> None:
@@ -235,12 +209,6 @@ def complete(
     spec: RuntimeSpec, facts: HostFacts, *, cache_dir: str, console_size: tuple[int, int] = (0, 0)
 ) -> RuntimeSpec:
     """The document with the runtime's own part. Raises InvalidArgument, Unsupported."""
-    for kind, hooks in (
-        ("createContainer", spec.hooks.create_container),
-        ("startContainer", spec.hooks.start_container),
-    ):
-        if hooks:
-            raise Unsupported(f"hooks.{kind}: hooks in the container's namespaces come with the OCI runtime command")
     try:
         if not stat.S_ISDIR(os.stat(spec.root.path).st_mode):
             raise InvalidArgument(f"config.json: root.path: {spec.root.path} is not a directory")

@@ -28,6 +28,7 @@ __all__ = [
     "Stall",
     "events",
     "freeze",
+    "freezer",
     "is_frozen",
     "kill",
     "move_all",
@@ -35,6 +36,7 @@ __all__ = [
     "pids",
     "pressure",
     "thaw",
+    "thawing",
     "update",
 ]
 
@@ -103,7 +105,8 @@ def _gone(e: OSError, what: str) -> Conflict:
 # --- freeze and thaw ----------------------------------------------------------------------------------------------
 
 
-def _freezer(members: tuple[Member, ...], what: str) -> Member:
+def freezer(members: tuple[Member, ...], what: str) -> Member:
+    """The one that freezes. Raises: Unsupported: none, saying ``what`` cannot be done."""
     for m in members:
         if m.version == 2 and os.path.exists(f"{m.directory}/cgroup.freeze"):
             return m
@@ -133,7 +136,7 @@ def freeze(members: tuple[Member, ...]) -> None:
     Raises: Unsupported without a freezer; Conflict when it has ended; SetupFailed when a process cannot be stopped (it
     hangs in the kernel): then all run again.
     """
-    member = _freezer(members, "pause")
+    member = freezer(members, "pause")
     try:
         stopped = _freeze_v2(member) if member.version == 2 else _freeze_v1(member)
         if not stopped:
@@ -190,14 +193,17 @@ def _freeze_v1(member: Member) -> bool:
 
 def thaw(members: tuple[Member, ...]) -> None:
     """Lets every process run again. Idempotent. Raises as freeze."""
-    member = _freezer(members, "unpause")
     try:
-        if member.version == 2:
-            write(f"{member.directory}/cgroup.freeze", "0")
-        else:
-            write(f"{member.directory}/freezer.state", "THAWED")
+        write(*thawing(freezer(members, "unpause")))
     except OSError as e:
         raise _gone(e, "unpause") from None
+
+
+def thawing(member: Member) -> tuple[str, str]:
+    """The file that thaws, and what is written to it."""
+    if member.version == 2:
+        return f"{member.directory}/cgroup.freeze", "0"
+    return f"{member.directory}/freezer.state", "THAWED"
 
 
 # --- processes ----------------------------------------------------------------------------------------------------

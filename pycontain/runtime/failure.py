@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         arg: int
 
 
-__all__ = ["describe"]
+__all__ = ["describe", "hook_of"]
 
 _ENOSYS = 38
 _EPERM, _ENOENT, _ENOEXEC, _EACCES, _EEXIST, _ENOTDIR, _EISDIR, _EINVAL, _ENOSPC, _E2BIG, _ELOOP = (
@@ -61,6 +61,7 @@ class _Failed:
         self.name = OP_NAMES[fields[0]]
         self.flags = fields[1]
         self.s1, self.s2 = self.text(fields[4]), self.text(fields[5])
+        self.s3 = fields[6]  # an offset: a string, a list or bytes
         self.slot, self.slot2 = fields[2], fields[3]
         self.n, self.x, self.y = fields[7], fields[8], fields[9]
 
@@ -70,15 +71,20 @@ class _Failed:
 
 
 def _bind_target(plan: bytes, slot: int) -> str:
-    head = HEADER.unpack_from(plan)
-    for i in range(head[8]):
-        op = _Failed(plan, 1, i)
-        if op.name == "MOUNT_TREE" and op.slot == slot:
-            return op.s1
-    return "?"
+    return next((op.s1 for op in _child_ops(plan) if op.name == "MOUNT_TREE" and op.slot == slot), "?")
 
 
-def _program(failure: StartFailure, program: str, env_path: str | None, who: str) -> PycontainError:
+def _child_ops(plan: bytes) -> list[_Failed]:
+    return [_Failed(plan, 1, i) for i in range(HEADER.unpack_from(plan)[8])]
+
+
+def hook_of(plan: bytes, index: int) -> tuple[int, int]:
+    """Of the HOOK op ``index``: its kind (ops.SYNC_*), and the how manieth of that kind it is."""
+    ops = _child_ops(plan)[: index + 1]
+    return ops[-1].x, sum(op.name == "HOOK" and op.x == ops[-1].x for op in ops) - 1
+
+
+def _program(failure: StartFailure, plan: bytes, program: str, env_path: str | None, who: str) -> PycontainError:
     number = failure.errno
     facts = _facts(failure)
     name = errno_name(number)
@@ -102,7 +108,33 @@ def _program(failure: StartFailure, program: str, env_path: str | None, who: str
         _ELOOP: "its path, or its #! line, leads through a link of /proc to a program outside the image, or in a circle",
         _E2BIG: "arguments and environment together are larger than the kernel takes",
     }.get(number, os.strerror(number))
+    ops = _child_ops(plan) if failure.step == "execve" and number in (_EACCES, _EPERM) else []
+    if number == _EPERM and any(op.name == "EXEC_LABEL" for op in ops) and any(op.name == "NO_NEW_PRIVS" for op in ops):
+        why = "no_new_privs: the policy must allow nnp_transition to its label; leave one of the two out"
+    elif any(op.name == "EXEC_LABEL" for op in ops):
+        why = f"{why}, or the policy that is loaded does not let it enter the label with this program"
     return NotExecutable(f"cannot start {who}: cannot execute {program!r}: {why} ({name})", **facts)
+
+
+def _label(failure: StartFailure, plan: bytes, who: str) -> PycontainError:
+    """The security module that the label is for has not taken it."""
+    number = failure.errno
+    op = next(op for op in _child_ops(plan) if op.name == "EXEC_LABEL")
+    if "apparmor" in op.s1:
+        what, name = "AppArmor profile", op.s2.removeprefix("exec ")
+        why = {
+            _ENOENT: "no such profile is loaded (ENOENT). Load it with apparmor_parser -r FILE; aa-status lists those that are",
+            _EACCES: "the profile that this process is confined by does not allow the change (EACCES)",
+            _EPERM: "the profile that this process is confined by, or no_new_privs, does not allow the change (EPERM)",
+        }
+    else:
+        what, name = "SELinux label", op.s2
+        why = {
+            _EINVAL: "the policy that is loaded knows no such label (EINVAL). seinfo lists its users, roles and types",
+            _EACCES: "the policy that is loaded does not allow this process to change it (EACCES: process setexec)",
+        }
+    reason = why.get(number, f"{os.strerror(number)} ({errno_name(number)})")
+    return SetupFailed(f"cannot start {who}: {what} {name!r}: {reason}", **_facts(failure))
 
 
 def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
@@ -167,7 +199,7 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     return f"{op.name.lower().replace('_', ' ')} {op.s1} {op.s2}".rstrip() + f": {why} ({name})"
 
 
-def _child(op: _Failed, failure: StartFailure) -> str:
+def _child(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
     if op.name == "CHDIR":
         if failure.step == "verify working directory":
@@ -182,9 +214,28 @@ def _child(op: _Failed, failure: StartFailure) -> str:
             _ENOTDIR: "a file and a directory cannot be mounted on each other",
             _EXDEV: _RENAMED,
         }
+        label = op.text(op.s3).partition('context="')[2].rstrip('"') if op.name == "MOUNT" else ""
+        if label:
+            hints[_EINVAL] = f"the policy that is loaded knows no label {label}, or an option is not known"
         if op.name == "MOUNT_TREE":
             hints[_EINVAL] = hints[_ENOTDIR]  # so says move_mount where mount says ENOTDIR
         return f"{what} {op.s1}: {hints.get(number, why)} ({name})"
+    if op.name == "TREE_ATTR":
+        hints = {
+            _EBUSY: "something is mounted over a mount below it, which cannot be reached without mount_setattr (Linux 5.12)",
+            _E2BIG: "more than 1000 mounts are below it, which needs mount_setattr (Linux 5.12)",
+        }
+        on = _bind_target(plan, op.slot)
+        return f"set attributes of the mount on {'/' if on == '?' else on}: {hints.get(number, why)} ({name})"
+    if op.name == "NET_DEVICE":
+        hints = {
+            _ENODEV: "this host has no such network device",
+            _EEXIST: f"the container's network namespace has a device {op.s2 or op.s1} already. Give it another name, or one with %d",
+            _EINVAL: "this kind of device cannot leave its network namespace (lo; a bridge, a tunnel of the namespace's own)",
+            _EBUSY: "the network namespace to join is the host's own",
+            _EPERM: "moving one needs CAP_NET_ADMIN over both network namespaces, which this process does not have",
+        }
+        return f"linux.netDevices.{op.s1}: move it into the container: {hints.get(number, why)} ({name})"
     if op.name in ("PARENT_WRITE", "ID_MAPS"):
         shown = ", ".join((op.s2 if op.name == "PARENT_WRITE" else f"{op.s1}{op.s2}").split("\n")).rstrip(", ")
         file = op.s1 if op.name == "PARENT_WRITE" else "uid_map and gid_map"
@@ -221,7 +272,9 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     facts = _facts(failure)
     name, why = errno_name(failure.errno), os.strerror(failure.errno)
     if failure.step in ("find program", "execve"):
-        return _program(failure, program, env_path, who)
+        return _program(failure, plan.data, program, env_path, who)
+    if failure.step == "exec label":
+        return _label(failure, plan.data, who)
     if failure.step == "clone3":
         if failure.errno == _EPERM:
             return Unsupported(
@@ -255,7 +308,7 @@ def describe(failure: StartFailure, plan: Plan, *, who: str, program: str, env_p
     if failure.section == "prepare" and failure.step == "op":
         what = _prepare(_Failed(plan.data, 0, failure.arg), failure, plan.data)
     elif failure.section == "child" and failure.step != "report":
-        what = _child(_Failed(plan.data, 1, failure.arg), failure)
+        what = _child(_Failed(plan.data, 1, failure.arg), failure, plan.data)
     else:
         what = f"{failure.step}: {why} ({name})"
     reason = cause(failure.errno, what)

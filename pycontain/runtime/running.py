@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
+    from .hooks import InsideHooks
     from .look import Resolved
     from .roots import Roots
     from .session import Session
@@ -162,35 +163,48 @@ def start(
     try:
         _native.start(
             running.plan.data, (stdin, stdout, stderr, *launch.fds), running.started,
-            deadline_ns=time.monotonic_ns() + _START_DEADLINE_NS, trace=trace, fault=fault, sync=launch.sync,
+            deadline_ns=launch.deadline_ns(), trace=trace, fault=fault, sync=launch.sync,
         )  # fmt: skip
         if launch.started is not None:
             launch.started()
     except _native.StartFailure as failure:
+        # while there is what a hook has said
+        wrong = launch.inside.explain(failure, running.plan.data) if launch.inside is not None else None
         running.abort()
+        if wrong is not None:
+            raise wrong from None
         path = next((e[5:] for e in launch.env if e.startswith("PATH=")), None)
         raise describe(failure, running.plan, who=running.name, program=running.args[0], env_path=path) from None
     except BaseException:  # KeyboardInterrupt, a hook that failed
         running.abort()
         raise
+    finally:
+        if launch.inside is not None:
+            launch.inside.close()
     return running
 
 
 class _Launch:
     """What a start needs beside its Plan. ``fds``: the given slots after the streams; they stay open as long as this."""
 
-    __slots__ = ("_held", "env", "fds", "started", "sync")
+    __slots__ = ("_held", "env", "fds", "inside", "started", "sync")
 
     def __init__(
         self, template: Template, translation: Descriptor, stub_fd: int, env: tuple[str, ...], *,
         layers: tuple[Descriptor, ...] = (), sync: Callable[[int, int, int], None] | None = None,
-        started: Callable[[], None] | None = None,
+        started: Callable[[], None] | None = None, inside: InsideHooks | None = None,
     ) -> None:  # fmt: skip
         self.fds = (template.mount_fd, template.top_fd, translation.fd, stub_fd, *(each.fd for each in layers))
         self._held = (template, translation, layers)
         self.env = env
         self.sync = sync
         self.started = started
+        self.inside = inside
+
+    def deadline_ns(self) -> int:
+        """Until when the program must run; 0 when a hook may take all the time there is."""
+        allowance = 0 if self.inside is None else self.inside.allowance_s
+        return 0 if allowance is None else time.monotonic_ns() + _START_DEADLINE_NS + allowance * 1_000_000_000
 
 
 def _ready(
@@ -281,8 +295,8 @@ def _ready_bundle(
     running = Running(container_id, request, process.args, bundle.plan, session, begun, fault, resources)
     running.after = after_end(bundle)
     return running, _Launch(
-        bundle.template, bundle.translation, session.stub_fd, process.env, sync=bundle.sync,
-        started=lambda: after_start(bundle, running),
+        bundle.template, bundle.translation, session.stub_fd, process.env, layers=bundle.inside.given, sync=bundle.sync,
+        started=lambda: after_start(bundle, running), inside=bundle.inside,
     )  # fmt: skip
 
 
@@ -376,7 +390,7 @@ class Running:
             except ProcessLookupError:
                 pass
             if self.paused and signal == 9:  # in cgroup v1 nobody dies frozen
-                self.unpause()
+                self._thaw()
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:
         """The Outcome; None when it has not ended within ``timeout_s`` seconds."""
@@ -459,11 +473,18 @@ class Running:
 
     def pause(self) -> None:
         """Raises Conflict when it has ended or is paused; Unsupported; SetupFailed."""
-        from . import cgroups
+        from .stillness import alone
 
         if self.paused:
             raise Conflict(f"container {self.name} is already paused")
         members = self.members()
+        with alone(self.directory, self.name, own=True):  # a commit by somebody else would thaw it when it is done
+            self._freeze(members)
+        self.paused = True
+
+    def _freeze(self, members: tuple[Member, ...]) -> None:
+        from . import cgroups
+
         if not any(m.version == 2 or "freezer" in m.controllers for m in members):
             # v1 starts go without the freezer hierarchy, which costs each of them 100 us. Frozen first, then filled: who
             # arrives stands still and cannot fork. v2's is preferred: who is frozen there can be killed.
@@ -480,14 +501,19 @@ class Running:
                 raise
             members = (member,)
         cgroups.freeze(members)
-        self.paused = True
 
     def unpause(self) -> None:
         """Raises Conflict when it is not paused, or has ended."""
-        from .cgroups import thaw
+        from .stillness import alone
 
         if not self.paused:
             raise Conflict(f"container {self.name} is not paused")
+        with alone(self.directory, self.name, own=True):  # a commit in between wants the files of one moment
+            self._thaw()
+
+    def _thaw(self) -> None:
+        from .cgroups import thaw
+
         self.paused = False
         thaw(self.members())
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .userns import Mappings
 
-__all__ = ["CGROUP_BASE", "Session", "close_all", "session_for"]
+__all__ = ["CGROUP_BASE", "GUARDIAN", "Session", "close_all", "session_for"]
 
 _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
-_GUARDIAN = f"{_BIN}/pycontain-guardian"
+GUARDIAN = f"{_BIN}/pycontain-guardian"
 _STUB = f"{_BIN}/pycontain-exec"
 
 
@@ -149,7 +149,7 @@ class Session:
     def _start_guardian(self) -> None:
         read_end, self._alive_fd = os.pipe2(os.O_CLOEXEC)
         argv = [
-            _GUARDIAN,
+            GUARDIAN,
             *self._cgroup_dirs(self.owner),
             "--",
             self.directory,
@@ -162,7 +162,7 @@ class Session:
             from .forbidden import cause
 
             raise SetupFailed(
-                f"cannot start the guardian {_GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
+                f"cannot start the guardian {GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
                 step="guardian",
                 errno=e.errno or 0,
             ) from None

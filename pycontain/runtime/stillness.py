@@ -2,49 +2,105 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import Conflict, Unsupported, errno_name
+from .. import _native
+from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..host import probe
 from ..limits import CGROUP_BASE, Cgroup, path_of
 from . import cgroups
+from .session import GUARDIAN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .foreground import Foreground
 
-__all__ = ["held_still"]
+__all__ = ["alone", "check_lives", "held_still"]
 
 
 @contextmanager
 def held_still(found: Foreground) -> Iterator[None]:
     """None of its processes makes progress meanwhile; one that was paused before stays so.
 
+    However we end, it goes on: a helper thaws it when we could not. One at a time: who comes second waits.
     Raises: Conflict: it has ended; Unsupported: this host has no freezer; SetupFailed.
     """
-    members = tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
-    if not any(m.version == 2 or "freezer" in m.controllers for m in members):
-        late = _late_member(found)
-        if cgroups.is_frozen(late) and cgroups.pids((late,)):  # its owner has paused it
+    with alone(found.directory, found.name):
+        members = tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
+        late = not any(m.version == 2 or "freezer" in m.controllers for m in members)
+        if late:
+            member = _late_member(found)
+            paused = cgroups.is_frozen(member) and bool(cgroups.pids((member,)))
+        else:
+            member = cgroups.freezer(members, "pause")
+            paused = any(cgroups.is_frozen(each) for each in members)
+        if paused:  # by its owner
             yield
             return
-        cgroups.freeze((late,))
-        try:
-            cgroups.move_all(members, late.directory)
+        with _thawed_after(member):
+            cgroups.freeze((member,))
+            if late:
+                cgroups.move_all(members, member.directory)
             yield
-        finally:
-            cgroups.thaw((late,))
-        return
-    if any(cgroups.is_frozen(each) for each in members):
+
+
+def check_lives(found: Foreground, verb: str) -> None:
+    """What was read of it until now is whole: at its end its files go, one after the other. Raises: Conflict: it has ended."""
+    members = tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
+    if (members and not cgroups.pids(members)) or not os.path.isdir(found.upper):
+        raise Conflict(f"cannot {verb} {found.name}: it has ended meanwhile, and its files are gone")
+
+
+@contextmanager
+def alone(directory: str, name: str, *, own: bool = False) -> Iterator[None]:
+    """Nobody else freezes or thaws the container of this directory meanwhile. Raises: Conflict: it has ended.
+
+    ``own``: by the process that it belongs to. One of a bundle has no directory, and nobody else knows of it.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        if own:
+            yield
+            return
+        raise Conflict(f"container {name} has ended") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-        return
-    cgroups.freeze(members)
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough, when somebody has forked meanwhile
+        os.close(fd)
+
+
+@contextmanager
+def _thawed_after(member: cgroups.Member) -> Iterator[None]:
+    """Nobody in a frozen cgroup can help himself, and SIGTERM, kill -9 or lack of memory can end us at any moment."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        try:
+            _, pidfd = _native.spawn_helper((GUARDIAN, "thaw", *cgroups.thawing(member)), read_end)
+        finally:
+            os.close(read_end)
+    except OSError as e:
+        os.close(write_end)
+        raise SetupFailed(
+            f"cannot start the helper that thaws it if we end: {GUARDIAN}: {e.strerror} ({errno_name(e.errno or 0)})",
+            step="pause", errno=e.errno or 0,
+        ) from None  # fmt: skip
     try:
         yield
     finally:
-        cgroups.thaw(members)
+        try:
+            cgroups.thaw((member,))
+        except Conflict:
+            pass  # it has ended: what was read of it says so, or is whole
+        finally:
+            os.close(write_end)
+            _native.reap(pidfd, _native.Exit(), block=True)  # so that it thaws nothing that others freeze next
+            os.close(pidfd)
 
 
 def _late_member(found: Foreground) -> cgroups.Member:

@@ -4,6 +4,7 @@
  * no libc call, no malloc, no errno, no thread-local storage; the report is one write of a fixed-size struct.
  */
 #include "job.h"
+#include "stub.h"
 
 #include <errno.h>
 #include <linux/prctl.h>
@@ -56,6 +57,10 @@ static pc_child_executor *const executors[PC_OP_COUNT] = {
 	[PC_OP_MEMORY_POLICY] = pc_do_memory_policy,
 	[PC_OP_LISTENER] = do_listener,
 	[PC_OP_SYNC] = do_ask,
+	[PC_OP_TREE_ATTR] = pc_do_tree_attr,
+	[PC_OP_HOOK] = pc_do_hook,
+	[PC_OP_NET_DEVICE] = do_ask,
+	[PC_OP_EXEC_LABEL] = pc_do_exec_label,
 };
 
 /* One message; with `fd` >= 0 it carries that fd. Plain write where it can: a seccomp profile may deny sendmsg. */
@@ -106,8 +111,7 @@ static int ask(struct pc_child *c, int value)
 	return n < 0 ? (int)n : hear_answer(c);
 }
 
-/* Closes every fd from `from` on but the `n` in `kept` (-1: none). */
-static int close_all_but(unsigned from, const int *kept, size_t n)
+int pc_close_all_but(unsigned from, const int *kept, size_t n)
 {
 	for (;;) {
 		unsigned next = ~0U;
@@ -123,20 +127,20 @@ static int close_all_but(unsigned from, const int *kept, size_t n)
 
 /* The caller may take its time, for hooks: what this process has of other starts must not stay open so long, for the end
  * of a report socket is how their callers hear that the program runs. */
-static int close_what_is_others(struct pc_child *c)
+int pc_close_what_is_others(struct pc_child *c)
 {
 	const struct pc_job *job = c->job;
 	int kept[PC_MAX_SLOTS + 4] = {job->sock, c->root_fd, c->proc_fd, c->old_root_fd};
 
 	for (uint32_t i = 0; i < job->plan.head.n_slots; i++)
 		kept[4 + i] = job->slots[i];
-	return close_all_but(3, kept, 4 + job->plan.head.n_slots);
+	return pc_close_all_but(3, kept, 4 + job->plan.head.n_slots);
 }
 
 /* A failure is the op's own: a message that says ASK is a question. */
 static int do_ask(struct pc_child *c, const struct pc_op *op)
 {
-	int err = op->code == PC_OP_SYNC ? close_what_is_others(c) : 0;
+	int err = op->code == PC_OP_SYNC ? pc_close_what_is_others(c) : 0;
 
 	return err < 0 ? err : ask(c, 0);
 }
@@ -202,10 +206,15 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
  * The socket and the stub are close-on-exec. */
 static int do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
-	const int kept[] = {c->job->sock, op_slot(c, c->job->plan.head.stub_slot)};
+	const int kept[] = {
+		c->job->sock, op_slot(c, c->job->plan.head.stub_slot), c->labelled ? c->proc_fd : -1,
+		c->hook ? op_slot(c, c->hook->slot) : -1, c->hook ? op_slot(c, c->hook->slot2) : -1,
+	};
 
-	c->root_fd = c->proc_fd = c->old_root_fd = -1;
-	return close_all_but((unsigned)op->x, kept, 2);
+	c->root_fd = c->old_root_fd = -1;
+	if (!c->labelled)
+		c->proc_fd = -1;
+	return pc_close_all_but((unsigned)op->x, kept, sizeof kept / sizeof *kept);
 }
 
 /* Ignored signals stay ignored over CLONE_CLEAR_SIGHAND and execve; Python ignores SIGPIPE and SIGXFSZ. */
@@ -268,22 +277,51 @@ static void run_ops(struct pc_child *c)
 	}
 }
 
-/* By the stub the report socket is its fd 3, so that it can still say why the program did not start. */
-static int execute(struct pc_job *job, const char *program, bool by_stub)
+/* Whatever lies on one of the numbers and is not meant to goes above them all first. */
+int pc_leave_open(const struct pc_left *left, size_t n, int *stub)
 {
-	if (!by_stub)
+	struct pc_left moved[4];
+	int last = 2, err = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		moved[i] = left[i];
+		if (left[i].as > last)
+			last = left[i].as;
+	}
+	for (size_t i = 0; i < n && err >= 0; i++)
+		if (moved[i].fd >= 0 && moved[i].fd <= last && moved[i].fd != moved[i].as)
+			err = moved[i].fd = sys_fcntl(moved[i].fd, F_DUPFD_CLOEXEC, last + 1);
+	if (err >= 0 && *stub <= last)
+		err = *stub = sys_fcntl(*stub, F_DUPFD_CLOEXEC, last + 1);
+	for (size_t i = 0; i < n && err >= 0; i++)
+		if (moved[i].fd >= 0)
+			err = moved[i].fd == moved[i].as ? sys_fcntl(moved[i].as, F_SETFD, 0) : sys_dup3(moved[i].fd, moved[i].as, 0);
+	return err < 0 ? err : 0;
+}
+
+/* By the stub the report socket is left open, so that it can still say why the program did not start, and what it needs for
+ * a label and for hooks. */
+static int execute(struct pc_child *c, const char *program, bool by_stub)
+{
+	struct pc_job *job = c->job;
+	const struct pc_left left[] = {
+		{job->sock, PC_STUB_REPORT},
+		{c->labelled ? c->proc_fd : -1, c->labelled ? PC_STUB_PROCFS : -1},
+		{c->hook ? op_slot(c, c->hook->slot) : -1, c->hook ? PC_STUB_STATE : -1},
+		{c->hook ? op_slot(c, c->hook->slot2) : -1, c->hook ? PC_STUB_SAID : -1},
+	};
+
+	if (!by_stub && !c->labelled && !c->hook)
 		return sys_execve(program, job->argv, job->envp);
 	if (job->plan.head.stub_slot < 0)
 		return -ENOEXEC; /* a Plan of ours always has one */
 	int stub = job->slots[job->plan.head.stub_slot];
-	if (stub == 3 && (stub = sys_fcntl(stub, F_DUPFD_CLOEXEC, 4)) < 0)
-		return stub;
-	int err = job->sock == 3 ? sys_fcntl(3, F_SETFD, 0) : sys_dup3(job->sock, 3, 0);
+	int err = pc_leave_open(left, sizeof left / sizeof *left, &stub);
 	if (err < 0)
 		return err;
 	job->argv[-1] = (char *)(uintptr_t)program;
 	job->stubbed = 1;
-	return sys_execveat(stub, "", job->argv - 1, job->envp, AT_EMPTY_PATH);
+	return sys_execveat(stub, "", job->stub_argv, job->envp, AT_EMPTY_PATH);
 }
 
 /* The order: ops (which end with the credentials and seccomp), look-up as the user who will run it, READY, the gate,
@@ -315,6 +353,6 @@ void pc_child_main(void *arg)
 	if (job->plan.head.flags & PC_PLAN_GATED)
 		wait_at_gate(&c);
 	(void)sys_sigprocmask(SIG_SETMASK, &no_signals); /* cannot fail with these arguments */
-	err = execute(job, program, by_stub || (job->plan.head.flags & PC_PLAN_STUB));
+	err = execute(&c, program, by_stub || (job->plan.head.flags & PC_PLAN_STUB));
 	fail(&c, PC_STEP_EXEC, err);
 }

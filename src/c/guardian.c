@@ -1,12 +1,15 @@
-/* pycontain-guardian: cleans up after an owner that could not (kill -9). One per process that starts containers.
+/* pycontain-guardian: cleans up after an owner that could not (kill -9). One per process that starts containers, and one
+ * for as long as somebody holds another process's container still.
  *
  *   pycontain-guardian CGROUP_DIR ... -- TREE ...
+ *   pycontain-guardian thaw FILE WORD
  *
  * fd 3 is the read end of a pipe whose write end only the owner has. End of file there, or the end of the parent
  * process (the owner), means the owner has gone: everything in the cgroup directories is killed, they are removed, then
- * the trees. An owner that ends in order removes its own things first, and this finds nothing to do. Waits in poll,
+ * the trees; or WORD is written to FILE of a cgroup's freezer, in which nobody could help himself. An owner that ends in order removes its own things first, and this finds nothing to do. Waits in poll,
  * wakes for nothing else; linked without libc, so that it costs a few pages.
  */
+#include "fd.h"
 #include "start.h"
 #include "tree.h"
 
@@ -41,6 +44,17 @@ static void remove_parent(char *path)
 	(void)sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
 }
 
+static void thaw(const char *file, const char *word)
+{
+	size_t n = 0;
+	scoped_fd int fd = sys_openat(AT_FDCWD, file, O_WRONLY | O_CLOEXEC, 0);
+
+	while (word[n])
+		n++;
+	if (fd >= 0)
+		(void)sys_write(fd, word, n); /* nobody to tell; it has ended, most likely */
+}
+
 int program(int argc, char **argv, char **envp)
 {
 	const uint64_t all = ~0ULL;
@@ -49,6 +63,10 @@ int program(int argc, char **argv, char **envp)
 	(void)envp;
 	(void)sys_sigprocmask(SIG_BLOCK, &all); /* a terminal's Ctrl-C or hang-up is not for us */
 	wait_for_owner();
+	if (argc == 4 && argv[1][0] == 't') { /* a cgroup's directory is an absolute path */
+		thaw(argv[2], argv[3]);
+		return 0;
+	}
 	for (; i < argc && !(argv[i][0] == '-' && argv[i][1] == '-'); i++) {
 		(void)pc_cgroup_remove(argv[i]); /* nobody to tell; the next start sweeps what is left */
 		remove_parent(argv[i]);

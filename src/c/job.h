@@ -9,12 +9,15 @@ struct pc_job {
 	struct pc_job *next; /* of those under way */
 	struct pc_plan plan;
 	int slots[PC_MAX_SLOTS];
-	char **argv; /* argv[-1] is room for the path that the stub executes */
+	char **argv;	 /* argv[-1] is room for the path that the stub executes */
+	char **stub_argv; /* the stub's own words, which argv[-1] ends; see stub.h */
+	char **hook_argv; /* room for those of one hook */
 	char **envp;
 	const char *search_path; /* the value of PATH in the container's environment, or NULL */
 	char *exec_path;	 /* room for the longest PATH entry, '/', argv[0] */
 	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
 	void *sync_context;
+	struct pc_network *network; /* once a device has been moved (netdev.c) */
 	uint64_t called_back_ns; /* time that the caller has spent in it */
 	int sock;		 /* the child's end of the report socket */
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
@@ -39,6 +42,8 @@ struct pc_child {
 	int old_root_fd; /* the root before ROOT_ATTACH, when ROOT_PIVOT is to come */
 	uint64_t dev_mount; /* the id of the mount that a MOUNT op has made for device nodes; 0 before */
 	bool in_cwd; /* a CHDIR has led there */
+	bool labelled; /* proc_fd is the stub's, for EXEC_LABEL */
+	const struct pc_op *hook; /* one that the stub runs, before the program */
 	uint32_t op;
 	uint32_t step; /* finer than the op, set by an executor before it returns an error */
 };
@@ -62,14 +67,26 @@ static inline int at_step(struct pc_child *c, enum pc_step step, int err)
 void pc_child_main(void *job) __attribute__((noreturn));
 int pc_child_send(struct pc_child *c, enum pc_step step, int err, int fd);
 
+/* child.c: descriptors as these numbers over execve; those in the way are moved, and so may be `*stub`, which is not left open */
+struct pc_left {
+	int fd;
+	int as;
+};
+int pc_leave_open(const struct pc_left *left, size_t n, int *stub);
+/* Closes every fd from `from` on but the `n` in `kept` (-1: none). */
+int pc_close_all_but(unsigned from, const int *kept, size_t n);
+int pc_close_what_is_others(struct pc_child *c);
+
 /* lookup.c: the program's path into *found; *stub: it must be executed by the sealed stub */
 int pc_find_program(struct pc_job *job, const char **found, bool *stub);
 
 /* child half, one kernel facility each */
 pc_child_executor pc_do_root_attach, pc_do_root_readonly, pc_do_root_pivot;		/* rootfs.c */
 pc_child_executor pc_do_mount, pc_do_mount_tree, pc_do_mount_attr, pc_do_mask, pc_do_readonly; /* mount.c */
+pc_child_executor pc_do_tree_attr;							/* remount.c */
 pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* files.c */
-pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write; /* ns.c */
+pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write, pc_do_exec_label; /* ns.c */
+pc_child_executor pc_do_hook;								/* hook.c */
 pc_child_executor pc_do_cgroup_join;							/* cgroup.c */
 pc_child_executor pc_do_loopback_up;							/* netlink.c */
 pc_child_executor pc_do_rlimit, pc_do_pdeathsig, pc_do_umask, pc_do_cap_bound, pc_do_ids, pc_do_caps,
@@ -88,6 +105,13 @@ int pc_copy_tree(int from, int to);
 enum pc_target { PC_TARGET_EXISTS, PC_TARGET_DIR, PC_TARGET_FILE };
 int pc_resolve(struct pc_child *c, const char *path, bool nosymlink, enum pc_target make);
 int pc_on_dev(const struct pc_child *c, int dir); /* 0 on the mount that has been made for device nodes; -EXDEV */
+int pc_mount_id(int fd, uint64_t *id);
+
+/* remount.c: attributes x set, y cleared, propagation z, F_RECURSIVE of the attached mount behind `fd`, before 5.12 */
+int pc_remount(struct pc_child *c, int fd, const struct pc_op *op);
+
+/* ns.c: c->proc_fd, a procfs that nobody else sees */
+int pc_open_private_proc(struct pc_child *c);
 
 /* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c, userns.c) */
 /* *made: whether anything has been done that the finish section must undo */
@@ -101,6 +125,11 @@ int pc_open_namespace(const char *path, int type);
 int pc_cgroup_open(const char *path);
 int pc_cgroup_write(int dirfd, const char *file, const char *value);
 int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len);
+
+/* netdev.c: the device `host_name` into the namespace `ns`, where it is `name` ("": the same), has the permanent addresses of global
+ * scope that it had, and is up. A failure leaves it where it was. At the end of the start all go back, or stay. */
+int pc_move_device(struct pc_job *job, int ns, const char *host_name, const char *name);
+void pc_end_network(struct pc_job *job, bool give_back);
 
 /* talk.c: the parent's side of the report socket. */
 enum pc_talk {

@@ -28,7 +28,7 @@ static int open_in_root(struct pc_child *c, const char *path, bool nosymlink)
 	return fd;
 }
 
-static int mount_id(int fd, uint64_t *id)
+int pc_mount_id(int fd, uint64_t *id)
 {
 	struct statx st;
 	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st);
@@ -44,7 +44,7 @@ static int mount_id(int fd, uint64_t *id)
 int pc_on_dev(const struct pc_child *c, int dir)
 {
 	uint64_t found = 0;
-	int err = mount_id(dir, &found);
+	int err = pc_mount_id(dir, &found);
 
 	return err < 0 ? err : found == c->dev_mount ? 0 : -EXDEV;
 }
@@ -163,12 +163,34 @@ static int like(int to, int from)
 	return err == -EINVAL || err == -EOVERFLOW ? 0 : err; /* a smaller map than that */
 }
 
+/* The first of mount(2)'s options into `out`, without its quotes, within which a comma belongs to the value; the rest. */
+static const char *next_option(const char *from, char *out, size_t room, const char **value)
+{
+	bool quoted = false;
+	size_t n = 0;
+
+	*value = NULL;
+	for (; *from != '\0' && (quoted || *from != ','); from++) {
+		if (*from == '"') {
+			quoted = !quoted;
+			continue;
+		}
+		if (n == room - 1)
+			return NULL;
+		out[n] = *from == '=' && *value == NULL && n > 0 ? '\0' : *from;
+		if (out[n++] == '\0')
+			*value = out + n;
+	}
+	out[n] = '\0';
+	return *from == ',' ? from + 1 : from;
+}
+
 /* A tmpfs that begins with the owner and mode of the directory that it covers, or (`files`) as a copy of it: made ready while
  * nobody else can see it. Once mounted it could only be found again by its path, which may lead elsewhere by then. */
 static int mount_like(int dir, const char *type, const char *source, uint64_t attributes, const char *data,
 		      bool files, bool owner, uint64_t *id)
 {
-	char option[256];
+	char option[1024];
 	const char *from = data;
 	scoped_fd int fs = sys_fsopen(type, FSOPEN_CLOEXEC);
 	int err;
@@ -178,20 +200,14 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 	if ((err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0)) < 0)
 		return err;
 	while (*from != '\0') {
-		size_t n = 0, equals = 0;
-		for (; from[n] != '\0' && from[n] != ',' && n < sizeof option - 1; n++) {
-			option[n] = from[n];
-			if (from[n] == '=' && equals == 0)
-				equals = n;
-		}
-		option[n] = '\0';
-		if (equals)
-			option[equals] = '\0';
-		err = equals ? sys_fsconfig(fs, FSCONFIG_SET_STRING, option, option + equals + 1, 0)
-			     : sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+		const char *value;
+		from = next_option(from, option, sizeof option, &value);
+		if (from == NULL)
+			return -ENAMETOOLONG;
+		err = value ? sys_fsconfig(fs, FSCONFIG_SET_STRING, option, value, 0)
+			    : sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
 		if (err < 0)
 			return err;
-		from += from[n] == ',' ? n + 1 : n;
 	}
 	if ((err = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0)
 		return err;
@@ -200,7 +216,7 @@ static int mount_like(int dir, const char *type, const char *source, uint64_t at
 		return mount;
 	if ((files && (err = pc_copy_tree(dir, mount)) < 0) || (owner && (err = like(mount, dir)) < 0))
 		return err;
-	if (id && (err = mount_id(mount, id)) < 0)
+	if (id && (err = pc_mount_id(mount, id)) < 0)
 		return err;
 	return sys_move_mount(mount, "", dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
@@ -245,7 +261,10 @@ int pc_do_mount_attr(struct pc_child *c, const struct pc_op *op)
 	struct mount_attr attr = {.attr_set = op->x, .attr_clr = op->y, .propagation = op->z};
 	scoped_fd int at = target_of(c, op, PC_TARGET_DIR);
 
-	return at < 0 ? at : sys_mount_setattr(at, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
+	if (at < 0)
+		return at;
+	return op->flags & PC_F_REMOUNT ? pc_remount(c, at, op)
+					: sys_mount_setattr(at, "", AT_EMPTY_PATH | recursive, &attr, sizeof attr);
 }
 
 int pc_do_mount_tree(struct pc_child *c, const struct pc_op *op)
@@ -317,7 +336,7 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 	struct mount_attr attr = {.attr_set = op->x};
 	const unsigned flags = AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
 	const unsigned all = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
-	bool two_steps = (op->flags & PC_F_CLASSIC) || !all;
+	const bool late = op->flags & PC_F_REMOUNT, two_steps = late || (op->flags & PC_F_CLASSIC) || !all;
 	scoped_fd int at = guarded(c, op);
 
 	if (at < 0)
@@ -325,10 +344,8 @@ int pc_do_readonly(struct pc_child *c, const struct pc_op *op)
 	scoped_fd int copy = two_steps ? sys_open_tree(at, "", flags) : sys_open_tree_attr(at, "", flags, &attr, sizeof attr);
 	if (copy < 0)
 		return copy;
-	if (two_steps) {
-		int err = sys_mount_setattr(copy, "", AT_EMPTY_PATH | all, &attr, sizeof attr);
-		if (err < 0)
-			return err;
-	}
-	return sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	int err = two_steps && !late ? sys_mount_setattr(copy, "", AT_EMPTY_PATH | all, &attr, sizeof attr) : 0;
+	if (err == 0)
+		err = sys_move_mount(copy, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	return err == 0 && late ? pc_remount(c, copy, op) : err;
 }

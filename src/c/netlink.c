@@ -1,4 +1,4 @@
-/* A small rtnetlink: for now, bringing the loopback link up. Child half. */
+/* Bringing the loopback link up. Child half; what the parent does by rtnetlink is in netdev.c. */
 #include "job.h"
 
 #include <errno.h>

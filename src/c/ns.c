@@ -63,7 +63,7 @@ int pc_do_domainname(struct pc_child *c, const struct pc_op *op)
 }
 
 /* A procfs that no path of the image can stand in for (2025-52881): detached, ours alone, gone at execve. */
-static int open_private_proc(struct pc_child *c)
+int pc_open_private_proc(struct pc_child *c)
 {
 	struct statfs st;
 	scoped_fd int fs = sys_fsopen("proc", FSOPEN_CLOEXEC);
@@ -83,12 +83,25 @@ static int open_private_proc(struct pc_child *c)
 	return 0;
 }
 
+/* For the program's execve, not the stub's: what the program may execute is no matter of how it is started. Only the stub can
+ * write it then, by this procfs; that the file is there is seen now. */
+int pc_do_exec_label(struct pc_child *c, const struct pc_op *op)
+{
+	int err = c->proc_fd < 0 ? pc_open_private_proc(c) : 0;
+
+	if (err < 0)
+		return err;
+	scoped_fd int file = sys_openat2(c->proc_fd, op_s1(c, op), O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+	c->labelled = file >= 0;
+	return file < 0 ? file : 0;
+}
+
 int pc_do_proc_write(struct pc_child *c, const struct pc_op *op)
 {
 	const char *value = op_s2(c, op);
 
 	if (c->proc_fd < 0) {
-		int err = open_private_proc(c);
+		int err = pc_open_private_proc(c);
 		if (err < 0)
 			return err;
 	}

@@ -97,6 +97,31 @@ static bool fork_fits(const struct pc_plan *plan, const struct pc_op *op)
 	return op->code != PC_OP_FORK || (!(plan->head.flags & PC_PLAN_SHARE_VM) && !(op->x & ~(uint64_t)NAMESPACES));
 }
 
+static bool is_number(const char *s, uint64_t most, uint64_t *n)
+{
+	size_t digits = 0;
+
+	for (*n = 0; s[digits] >= '0' && s[digits] <= '9' && digits < 19; digits++)
+		*n = *n * 10 + (uint64_t)(s[digits] - '0');
+	return digits > 0 && s[digits] == '\0' && *n <= most;
+}
+
+/* What the stub will take for numbers are such, and there are as many words as they say. */
+static bool hook_fits(const struct pc_plan *plan, const struct pc_op *op)
+{
+	const char *s = pc_str(plan, op->s3);
+	uint64_t n[4];
+
+	if (op->code != PC_OP_HOOK)
+		return true;
+	if (op->n < 4 || pc_str(plan, op->s1)[0] != '/' || (op->x != PC_SYNC_CREATE_CONTAINER && op->x != PC_SYNC_START_CONTAINER))
+		return false;
+	for (int i = 0; i < 4; i++, s = pc_next(s))
+		if (!is_number(s, i == 1 ? UINT64_MAX / 2000000 : UINT32_MAX, &n[i]))
+			return false;
+	return n[2] > 0 && n[2] + n[3] + 4 == op->n;
+}
+
 static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *where)
 {
 	if (h->magic != PC_PLAN_MAGIC)
@@ -157,7 +182,7 @@ int pc_plan_decode(const uint8_t *bytes, uint64_t len, struct pc_plan *plan, uin
 	for (int s = 0; s < PC_SECTIONS; s++)
 		for (uint32_t i = 0; i < p.head.n_ops[s]; i++) {
 			const struct pc_op *op = &p.ops[s][i];
-			if (!op_fits(&p, op, (enum pc_section)s) || !fork_fits(&p, op))
+			if (!op_fits(&p, op, (enum pc_section)s) || !fork_fits(&p, op) || !hook_fits(&p, op))
 				return bad(where, (uint64_t)((const uint8_t *)op - bytes));
 			p.asks |= pc_op_asks(op->code);
 		}

@@ -100,6 +100,7 @@ enum {
 	PC_F_KERNEL_TREE = 4096, /* MASK, READONLY: the first directory of s1 is a procfs or sysfs of the Plan's own */
 	PC_F_DEVICES = 8192, /* MOUNT: the Plan's own /dev, as LIKE_BELOW; MAKE_NODE, MAKE_LINK: only on that */
 	PC_F_USERXATTR = 1024, /* OVERLAY: marks in user.* (inside a user namespace) */
+	PC_F_REMOUNT = 16384,  /* READONLY, ROOT_READONLY, MOUNT_ATTR: by mount(2), before mount_setattr (5.12) */
 };
 
 /* X(symbol, fields). Codes are the wire format: append only. The executor of each says what its fields are. */
@@ -117,7 +118,7 @@ enum {
 	X(CGROUP_JOIN, PC_IN_C | PC_SLOT)                     /* move the child into slot */                           \
 	X(UNSHARE, PC_IN_C)                                   /* unshare(x) */                                         \
 	X(SETNS, PC_IN_C | PC_SLOT)                           /* setns(slot, x) */                                     \
-	X(ROOT_ATTACH, PC_IN_C | PC_SLOT)                     /* the detached mount in slot becomes / */               \
+	X(ROOT_ATTACH, PC_IN_C | PC_S1 | PC_SLOT)             /* the detached mount in slot becomes /, over s1 ("": over /) */               \
 	X(ROOT_READONLY, PC_IN_C)                             /* through the fd that ROOT_ATTACH kept */               \
 	X(MOUNT, PC_IN_C | PC_S1 | PC_S2 | PC_S3 | PC_N_STRING) /* file system s2 on s1, data s3, flags x, source n */ \
 	X(MOUNT_TREE, PC_IN_C | PC_S1 | PC_SLOT)              /* the detached mount in slot on s1; x 1 for a file */   \
@@ -152,7 +153,7 @@ enum {
 	/* prepare */                                                                                                  \
 	X(NS_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)      /* the namespace file s1, of type x, as slot */          \
 	X(USERNS_MAKE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT | PC_MAKES) /* an id map: uid_map s1, gid_map s2 */           \
-	X(TREE_ATTR, PC_IN_P | PC_SLOT)                       /* of the detached mount: x set, y cleared, z propagation, slot2 id map */ \
+	X(TREE_ATTR, PC_IN_P | PC_IN_C | PC_SLOT)             /* of the mount, detached or (child) attached: x set, y cleared, z propagation, slot2 id map */ \
 	X(FS_MAKE, PC_IN_P | PC_S1 | PC_LIST | PC_SLOT | PC_MAKES) /* file system s1, n options, attributes x: detached mount in slot */ \
 	/* child */                                                                                                    \
 	X(PARENT_WRITE, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)    /* the parent writes s2 to /proc/<child>/s1 */           \
@@ -169,7 +170,10 @@ enum {
 	/* prepare */                                                                                                  \
 	X(PIPE_OWNER, PC_IN_P | PC_SLOT)                      /* the pipe in slot, if it is one, is given to uid x, gid y */ \
 	/* child */                                                                                                    \
-	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */
+	X(ID_MAPS, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)         /* the parent writes the child's uid_map s1 and gid_map s2 */ \
+	X(EXEC_LABEL, PC_IN_C | PC_S1 | PC_S2)                /* the stub writes s2 to s1 of a procfs, just before the program's execve */ \
+	X(HOOK, PC_IN_C | PC_S1 | PC_LIST | PC_SLOT | PC_SLOT2) /* the program s1, n words (stub.h): now (x CREATE_CONTAINER) or by the stub (x START_CONTAINER); state, what it said */ \
+	X(NET_DEVICE, PC_IN_C | PC_S1 | PC_S2 | PC_ASKS)      /* the parent moves its network device s1 into the child's namespace, as s2 ("": the same) */
 
 #define PC_OP_ENUM(symbol, fields) PC_OP_##symbol,
 enum pc_op_code { PC_OPS(PC_OP_ENUM) PC_OP_COUNT };
@@ -191,6 +195,7 @@ enum pc_sync {
 	PC_SYNC_CREATE_RUNTIME = 2,   /* namespaces are there, the root is not */
 	PC_SYNC_CREATE_CONTAINER = 3, /* the root's mounts are there */
 	PC_SYNC_START_CONTAINER = 4,  /* all but execve */
+	PC_SYNC_SIGNAL = 5,	      /* nobody waits: a signal came to the caller's thread, which may want to give up */
 };
 
 /* A decoded Plan. Pointers reach into `bytes`, which outlives it. */

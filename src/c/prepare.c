@@ -65,7 +65,8 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 	case PC_OP_SECCOMP: case PC_OP_CHDIR: case PC_OP_CLOSE_FDS: case PC_OP_USAGE: case PC_OP_CGROUP_REMOVE:
 	case PC_OP_TREE_REMOVE: case PC_OP_PARENT_WRITE: case PC_OP_FORK: case PC_OP_MOUNT_ATTR: case PC_OP_ROOT_PIVOT:
 	case PC_OP_KEYRING: case PC_OP_SCHEDULER: case PC_OP_IO_PRIORITY: case PC_OP_PERSONALITY: case PC_OP_MEMORY_POLICY:
-	case PC_OP_ID_MAPS: case PC_OP_LISTENER: case PC_OP_SYNC: case PC_OP_COUNT:
+	case PC_OP_ID_MAPS: case PC_OP_LISTENER: case PC_OP_SYNC: case PC_OP_EXEC_LABEL: case PC_OP_HOOK: case PC_OP_NET_DEVICE:
+	case PC_OP_COUNT:
 		break;
 	}
 	return -ENOSYS;

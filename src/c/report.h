@@ -31,7 +31,11 @@
 	X(ASK, "ask")                     /* not a failure: the child waits for the parent to do its part of op `arg` */ \
 	X(FORKED, "forked")               /* not a failure: another process goes on, its pidfd comes with this message */ \
 	X(END, "end")                     /* not a failure: the spawner's word that the child has executed or ended */ \
-	X(COPY_UP, "copy up")
+	X(COPY_UP, "copy up")                                                                                          \
+	X(LABEL, "exec label")            /* said by the stub: a security module does not take the program's label */  \
+	X(HOOK_RUN, "run hook")           /* the hook of op `arg` cannot be executed */                                \
+	X(HOOK_STATUS, "hook")            /* it failed: `err` is its status, or 256 and the signal that ended it */    \
+	X(HOOK_TIMEOUT, "hook timeout")   /* it was killed since it had not ended in its time */
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };

@@ -255,7 +255,7 @@ int pc_clone_tree(const struct pc_job *job, const struct pc_op *op)
 
 	if (tree < 0)
 		return tree;
-	int err = pc_tree_attributes(job, op, tree);
+	int err = op->x | op->y | op->z || op->slot2 >= 0 ? pc_tree_attributes(job, op, tree) : 0;
 	return err < 0 ? err : fd_take(&tree);
 }
 
@@ -302,7 +302,8 @@ int pc_do_root_attach(struct pc_child *c, const struct pc_op *op)
 		if ((err = sys_mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)) < 0)
 			return err;
 	}
-	if ((err = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0 || (err = sys_fchdir(root)) < 0 ||
+	const char *over = op_s1(c, op);
+	if ((err = sys_move_mount(root, "", AT_FDCWD, *over ? over : "/", MOVE_MOUNT_F_EMPTY_PATH)) < 0 || (err = sys_fchdir(root)) < 0 ||
 	    (err = sys_chroot(".")) < 0)
 		return err;
 	c->root_fd = root;
@@ -326,7 +327,9 @@ int pc_do_root_pivot(struct pc_child *c, const struct pc_op *op)
 int pc_do_root_readonly(struct pc_child *c, const struct pc_op *op)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+	const struct pc_op late = {.x = MOUNT_ATTR_RDONLY};
 
-	(void)op;
+	if (op->flags & PC_F_REMOUNT)
+		return pc_remount(c, c->root_fd, &late);
 	return sys_mount_setattr(c->root_fd, "", AT_EMPTY_PATH, &attr, sizeof attr);
 }

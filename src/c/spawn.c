@@ -3,6 +3,7 @@
  * Whatever fails, pc_start leaves nothing: made fds are closed, the child is reaped, the finish section has run.
  */
 #include "job.h"
+#include "stub.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -11,53 +12,101 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-static int fill_pointers(const struct pc_plan *plan, uint32_t off, uint32_t count, char **out)
+static void fill_pointers(const struct pc_plan *plan, uint32_t off, uint32_t count, char **out)
 {
 	const char *s = pc_str(plan, off);
 
 	for (uint32_t i = 0; i < count; i++, s = pc_next(s))
 		out[i] = (char *)(uintptr_t)s;
 	out[count] = NULL;
+}
+
+static bool is_stubs_hook(const struct pc_op *op)
+{
+	return op->code == PC_OP_HOOK && op->x != PC_SYNC_CREATE_CONTAINER;
+}
+
+/* The words for the stub, as stub.h has them, but for the program's path. */
+static void fill_stub_words(const struct pc_plan *plan, char **out)
+{
+	char *none = (char *)(uintptr_t)pc_str(plan, 0), **word = out + PC_STUB_HOOKS;
+
+	out[PC_STUB_LABEL_FILE] = out[PC_STUB_LABEL] = none;
+	for (uint32_t i = 0; i < plan->head.n_ops[PC_CHILD]; i++) {
+		const struct pc_op *op = &plan->ops[PC_CHILD][i];
+		if (op->code == PC_OP_EXEC_LABEL) {
+			out[PC_STUB_LABEL_FILE] = (char *)(uintptr_t)pc_str(plan, op->s1);
+			out[PC_STUB_LABEL] = (char *)(uintptr_t)pc_str(plan, op->s2);
+		} else if (is_stubs_hook(op)) {
+			*word++ = (char *)(uintptr_t)pc_str(plan, op->s1);
+			fill_pointers(plan, op->s3, op->n, word);
+			word += op->n;
+		}
+	}
+	*word = none;
+}
+
+/* argv after the stub's words, envp, the words of a hook: pointers into the Plan's own strings. */
+static int allocate_words(struct pc_job *job)
+{
+	const struct pc_plan *plan = &job->plan;
+	size_t stub = PC_STUB_HOOKS + 2, hook = 0;
+
+	for (uint32_t i = 0; i < plan->head.n_ops[PC_CHILD]; i++) {
+		const struct pc_op *op = &plan->ops[PC_CHILD][i];
+		if (is_stubs_hook(op))
+			stub += op->n + 1;
+		else if (op->code == PC_OP_HOOK && op->n > hook)
+			hook = op->n;
+	}
+	job->stub_argv = calloc(stub + plan->head.argc + 1 + plan->head.envc + 1 + PC_STUB_HOOKS + 1 + hook + 2, sizeof(char *));
+	if (job->stub_argv == NULL)
+		return -ENOMEM;
+	job->argv = job->stub_argv + stub;
+	job->envp = job->argv + plan->head.argc + 1;
+	job->hook_argv = job->envp + plan->head.envc + 1;
+	fill_stub_words(plan, job->stub_argv);
+	fill_pointers(plan, plan->head.argv_off, plan->head.argc, job->argv);
+	fill_pointers(plan, plan->head.env_off, plan->head.envc, job->envp);
 	return 0;
 }
 
-/* One allocation: job, the Plan's bytes (8-byte aligned), argv, envp, room for a path to execute. */
+static void free_job(struct pc_job *job)
+{
+	free(job->stub_argv);
+	free(job);
+}
+
+/* In one piece: job, the Plan's bytes (8-byte aligned), room for a path to execute. */
 static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *report)
 {
-	struct pc_plan_header head;
 	uint32_t where = 0;
 
 	report->step = PC_STEP_DECODE;
 	report->err = EBADMSG;
-	if (a->plan_len < sizeof head || a->plan_len > PC_PLAN_MAX)
+	if (a->plan_len < sizeof(struct pc_plan_header) || a->plan_len > PC_PLAN_MAX)
 		return NULL;
-	memcpy(&head, a->plan, sizeof head);
-	if (head.argc > a->plan_len || head.envc > a->plan_len) {
-		report->arg = offsetof(struct pc_plan_header, argv_off);
-		return NULL;
-	}
-	size_t pointers = ((size_t)head.argc + head.envc + 3) * sizeof(char *);
 	size_t bytes = (a->plan_len + 7) & ~(size_t)7;
 	/* a path to execute: an entry of PATH, '/', argv[0], NUL; twice the Plan since both may be the same string */
-	struct pc_job *job = calloc(1, sizeof *job + bytes + pointers + 2 * a->plan_len + 2);
+	struct pc_job *job = calloc(1, sizeof *job + bytes + 2 * a->plan_len + 2);
 	if (job == NULL) {
 		*report = (struct pc_report){.step = PC_STEP_ALLOCATE, .err = ENOMEM};
 		return NULL;
 	}
 	uint8_t *copy = (uint8_t *)(job + 1);
 	memcpy(copy, a->plan, a->plan_len);
-	int err = pc_plan_decode(copy, a->plan_len, &job->plan, &where);
-	if (err < 0) {
+	if (pc_plan_decode(copy, a->plan_len, &job->plan, &where) < 0) {
 		report->arg = where;
 		free(job);
 		return NULL;
 	}
-	job->argv = (char **)(void *)(copy + bytes) + 1;
-	job->envp = job->argv + head.argc + 1;
-	job->exec_path = (char *)(job->envp + head.envc + 1);
-	(void)fill_pointers(&job->plan, head.argv_off, head.argc, job->argv);
-	(void)fill_pointers(&job->plan, head.env_off, head.envc, job->envp);
-	for (uint32_t i = 0; i < head.envc; i++)
+	if (allocate_words(job) < 0) {
+		*report = (struct pc_report){.step = PC_STEP_ALLOCATE, .err = ENOMEM};
+		free(job);
+		return NULL;
+	}
+	job->exec_path = (char *)(copy + bytes);
+	for (uint32_t i = 0; i < job->plan.head.envc; i++)
 		if (strncmp(job->envp[i], "PATH=", 5) == 0)
 			job->search_path = job->envp[i] + 5;
 	return job;
@@ -167,12 +216,13 @@ PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)
 		err = clone_and_listen(job, a, out);
 	out->cloned_ns = job->cloned_ns;
 	out->execed_ns = job->execed_ns;
+	pc_end_network(job, err < 0);
 	close_made_slots(job);
 	if (err < 0 && made) { /* else what the finish section would remove is someone else's */
 		memset(&usage, 0, sizeof usage);
 		(void)pc_finish_plan(&job->plan, NULL, &usage, &ignored); /* the first failure is the one to tell */
 	}
-	free(job);
+	free_job(job);
 	return err;
 }
 

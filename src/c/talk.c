@@ -37,7 +37,17 @@ static int receive(int sock, struct pc_report *r, int *fd, bool block)
 	return 1;
 }
 
-static int wait_for_message(const struct pc_job *job, uint64_t deadline_ns)
+static int call_back(struct pc_job *job, uint32_t what, int fd)
+{
+	if (job->sync == NULL)
+		return -ENOSYS;
+	uint64_t begun = sys_now_ns();
+	int answer = job->sync(job->sync_context, what, job->tid, fd);
+	job->called_back_ns += sys_now_ns() - begun;
+	return answer;
+}
+
+static int wait_for_message(struct pc_job *job, uint64_t deadline_ns)
 {
 	struct pollfd fds = {.fd = job->parent_sock, .events = POLLIN};
 
@@ -53,6 +63,9 @@ static int wait_for_message(const struct pc_job *job, uint64_t deadline_ns)
 			continue;
 		if (n != -EINTR)
 			return n == 0 ? -ETIMEDOUT : n;
+		int err = job->sync ? call_back(job, PC_SYNC_SIGNAL, -1) : 0; /* a hook may have all the time there is */
+		if (err < 0)
+			return err;
 	}
 }
 
@@ -97,14 +110,12 @@ static int write_maps(const struct pc_job *job, const char *uid_map, const char 
 	return err < 0 ? err : write_file(dir, "gid_map", gid_map);
 }
 
-static int call_back(struct pc_job *job, uint32_t what, int fd)
+static int give_device(struct pc_job *job, const char *host_name, const char *name)
 {
-	if (job->sync == NULL)
-		return -ENOSYS;
-	uint64_t begun = sys_now_ns();
-	int answer = job->sync(job->sync_context, what, job->tid, fd);
-	job->called_back_ns += sys_now_ns() - begun;
-	return answer;
+	scoped_fd int dir = open_proc(job);
+	scoped_fd int ns = dir < 0 ? dir : sys_openat(dir, "ns/net", O_RDONLY | O_CLOEXEC, 0);
+
+	return ns < 0 ? ns : pc_move_device(job, ns, host_name, name);
 }
 
 /* A child that is no more is no failure here: the end of the conversation tells. And no SIGPIPE, which few ignore. */
@@ -128,6 +139,8 @@ static int serve(struct pc_job *job, const struct pc_report *r)
 			answer = write_proc(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_ID_MAPS) {
 			answer = write_maps(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
+		} else if (op->code == PC_OP_NET_DEVICE) {
+			answer = give_device(job, pc_str(&job->plan, op->s1), pc_str(&job->plan, op->s2));
 		} else if (op->code == PC_OP_SYNC) {
 			answer = call_back(job, (uint32_t)op->x, -1);
 		} else if (op->code == PC_OP_LISTENER) {
@@ -153,14 +166,20 @@ static int adopt(struct pc_job *job, const struct pc_report *r, int *passed)
 	return send_answer(job, 0);
 }
 
+static bool is_the_stubs(uint32_t step)
+{
+	return step == PC_STEP_EXEC || step == PC_STEP_END || step == PC_STEP_LABEL || step == PC_STEP_HOOK_RUN ||
+	       step == PC_STEP_HOOK_STATUS || step == PC_STEP_HOOK_TIMEOUT;
+}
+
 /* What one message means. 1: go on listening; 0: enough heard; else the start has failed. */
 static int understand(struct pc_job *job, struct pc_report *r, enum pc_talk how, int *passed, bool *ready,
 		      struct pc_process *out)
 {
 	int err;
 
-	/* whatever holds the socket now is no longer ours alone to run: it can only say that execve has failed */
-	if (*ready && r->step != PC_STEP_EXEC && r->step != PC_STEP_END) {
+	/* whatever holds the socket now is no longer ours alone to run: it can only say why the program does not */
+	if (*ready && !is_the_stubs(r->step)) {
 		out->report = (struct pc_report){.step = PC_STEP_PROTOCOL, .err = EBADMSG, .section = PC_CHILD, .arg = r->arg};
 		return -EBADMSG;
 	}

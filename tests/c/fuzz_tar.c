@@ -196,8 +196,11 @@ static void write_out(const uint8_t *data, size_t size, uint64_t seed)
 		make_scratch();
 	scoped_fd int root = sys_openat(scratch, "root", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	must(root >= 0);
+	const struct pc_id_range ids = {.inside = 0, .outside = 100000, .count = 65536};
+	const uint32_t n_ids = seed & 2 ? 1 : 0;
 	struct pc_unpack_options o = {.root_fd = root, .in_user_namespace = seed & 1, .max_bytes = 1u << 20, .max_entries = 200,
-				      .max_depth = 20, .max_path_bytes = 1000, .max_meta_bytes = 1u << 16};
+				      .max_depth = 20, .max_path_bytes = 1000, .max_meta_bytes = 1u << 16, .uid_map = &ids,
+				      .gid_map = &ids, .n_uid_map = n_ids, .n_gid_map = n_ids};
 	must(pc_unpack_new(&o, &u) == 0);
 	int err = 0;
 	while (err == 0 && size > 0) {

@@ -72,7 +72,10 @@ def _everything(joined: bool) -> RuntimeSpec:
             MountPoint(destination="/v", type="bind", source="/srv", options=("rbind", "ridmap", "ro"), uid_mappings=ids, gid_mappings=ids),
             MountPoint(destination="/o", type="overlay", source="overlay", options=("lowerdir=/a:/b", "nosuid")),
         ),
-        hooks=Hooks(create_runtime=(Hook(path="/bin/true"),), start_container=(Hook(path="/bin/true"),)),
+        hooks=Hooks(
+            create_runtime=(Hook(path="/bin/true"),), start_container=(Hook(path="/bin/true", args=("true", "1"), timeout=9),),
+            create_container=() if joined else (Hook(path="/bin/true", env=("A=1",)),),
+        ),
         linux=Linux(
             namespaces=namespaces, uid_mappings=ids if own else (), gid_mappings=ids if own else (),
             time_offsets=(TimeOffset(clock="monotonic", secs=1, nanosecs=2),), personality=Personality(domain="LINUX32"),

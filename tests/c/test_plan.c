@@ -180,6 +180,48 @@ static void forks(void)
 }
 
 /* MOUNT's source is a string in the field that is a count elsewhere. */
+/* What the stub takes for numbers are such, and the words are as many as they say. */
+static void hooks(void)
+{
+	static const struct {
+		const char *words[7];
+		uint32_t n;
+		uint64_t kind;
+		const char *path;
+		int fits;
+	} tries[] = {
+		{{"0", "0", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 1},
+		{{"12", "7000", "2", "1", "a", "", "A=1"}, 7, PC_SYNC_CREATE_CONTAINER, "/h", 1},
+		{{"0", "0", "1", "0", "a"}, 5, PC_SYNC_LISTENER, "/h", 0},
+		{{"0", "0", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "h", 0},
+		{{"0", "0", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "", 0},
+		{{"0", "0", "0", "1", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0}, /* no argv[0] */
+		{{"0", "0", "2", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "0", "1", "4294967295", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "0", "1", "18446744073709551612", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"", "0", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "-1", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "99999999999999999", "1", "0", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "0", "1", "0x", "a"}, 5, PC_SYNC_START_CONTAINER, "/h", 0},
+		{{"0", "0", "1"}, 3, PC_SYNC_START_CONTAINER, "/h", 0},
+	};
+	uint32_t where;
+
+	for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+		(void)good_plan();
+		uint32_t path = hand_string(&plan, tries[i].path), first = plan.head.strings_len;
+		for (uint32_t k = 0; k < tries[i].n; k++)
+			(void)hand_string(&plan, tries[i].words[k]);
+		struct pc_op *op = hand_op(&plan, PC_CHILD, PC_OP_HOOK);
+		op->s1 = path;
+		op->s3 = first;
+		op->n = tries[i].n;
+		op->x = tries[i].kind;
+		op->slot = op->slot2 = 0;
+		CHECK_EQ(check(hand_pack(&plan), &where), tries[i].fits ? 0 : -EBADMSG);
+	}
+}
+
 static void a_number_that_is_a_string(void)
 {
 	uint32_t where, len = good_plan() - plan.head.strings_off;
@@ -332,6 +374,7 @@ int main(void)
 	RUN(flags_that_contradict);
 	RUN(stubs_and_visible_namespaces);
 	RUN(forks);
+	RUN(hooks);
 	RUN(a_number_that_is_a_string);
 	RUN(what_asks_is_known);
 	RUN(every_op_field);

@@ -131,6 +131,40 @@ static void programs_start_by_it(void)
 	ends_with(CLD_EXITED, 0);
 }
 
+/* oom_score_adj outlives execve, and nobody but the process itself writes it here */
+static void labelled(const char *program, const char *file, const char *label)
+{
+	by_stub(program);
+	plan.head.flags = 0; /* the label alone makes the stub needed */
+	struct pc_op *ops = plan.ops[PC_CHILD];
+	(void)hand_op(&plan, PC_CHILD, PC_OP_CLOSE_FDS); /* after it, as in every Plan */
+	ops[1] = ops[0];
+	ops[0].code = PC_OP_EXEC_LABEL;
+	ops[0].s1 = hand_string(&plan, file);
+	ops[0].s2 = hand_string(&plan, label);
+}
+
+static void the_stub_writes_the_label(void)
+{
+	if (geteuid() != 0) {
+		SKIP("a procfs of its own needs root");
+		return;
+	}
+	make_script("labelled", "#!/bin/sh\nread score </proc/self/oom_score_adj; for fd in 3 4 5; do [ ! -e /proc/self/fd/$fd ] || exit 1; done\n"
+		"[ $score = 321 ]\n", 0700);
+	labelled(in_dir("labelled"), "self/oom_score_adj", "321");
+	CHECK_EQ(start(), 0);
+	ends_with(CLD_EXITED, 0);
+	labelled("/bin/true", "self/oom_score_adj", "no number");
+	CHECK_EQ(start(), -EINVAL);
+	CHECK_EQ(process.report.step, PC_STEP_LABEL);
+	CHECK_EQ(process.report.err, EINVAL);
+	labelled("/no/such/program", "self/no_such_file", "x"); /* seen at the op, before any look-up */
+	CHECK_EQ(start(), -ENOENT);
+	CHECK_EQ(process.report.step, PC_STEP_OP);
+	CHECK_EQ(process.report.arg, 0);
+}
+
 static void why_it_did_not_start_is_said(void)
 {
 	static const struct {
@@ -171,6 +205,11 @@ static void any_number_of_the_stub_will_do(void)
 			by_stub("/bin/true");
 			CHECK_EQ(start(), 0);
 			ends_with(CLD_EXITED, 0);
+			if (geteuid() == 0) {
+				labelled(in_dir("labelled"), "self/oom_score_adj", "321");
+				CHECK_EQ(start(), 0);
+				ends_with(CLD_EXITED, 0);
+			}
 			by_stub("/etc/passwd");
 			CHECK_EQ(start(), -EACCES);
 			_exit(check_failures != 0);
@@ -248,7 +287,7 @@ static void bad_maps_leave_nothing(void)
 /* usage: test_sealed PYCONTAIN-EXEC */
 int main(int argc, char **argv)
 {
-	static const char *const made[] = {"script", "killed", "closed", "bad"};
+	static const char *const made[] = {"script", "killed", "closed", "labelled", "bad"};
 
 	if (argc != 2 || mkdtemp(dir) == NULL)
 		return 2;
@@ -260,6 +299,7 @@ int main(int argc, char **argv)
 	RUN(nobody_can_change_it);
 	RUN(it_is_a_copy);
 	RUN(programs_start_by_it);
+	RUN(the_stub_writes_the_label);
 	RUN(why_it_did_not_start_is_said);
 	RUN(any_number_of_the_stub_will_do);
 	RUN(a_stub_that_is_none);

@@ -44,7 +44,17 @@ def bundles_made(base: str, busybox_root: str) -> Iterator[None]:
         }
         listener = {
             **notify(path, "mkdir"),
-            **{f"hooks.{k}": [hook] for k in ("prestart", "createRuntime", "poststart", "poststop")},
+            **{
+                f"hooks.{k}": [hook]
+                for k in (
+                    "prestart",
+                    "createRuntime",
+                    "createContainer",
+                    "startContainer",
+                    "poststart",
+                    "poststop",
+                )
+            },
         }
         time_ = {
             "linux.namespaces[6]": {"type": "time"},

@@ -103,11 +103,6 @@ def test_a_hook_that_cannot_run(path: str, busybox_root: str) -> None:
     assert f"hooks.createRuntime[0]: cannot run {path}" in message
 
 
-@pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
-def test_hooks_in_the_container_are_refused(kind: str, busybox_root: str) -> None:
-    assert f"hooks.{kind}" in refused_bundle(busybox_root, {f"hooks.{kind}": [{"path": "/bin/true"}]})
-
-
 def test_an_interrupt_in_a_hook_ends_everything(busybox_root: str) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

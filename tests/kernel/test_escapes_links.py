@@ -14,6 +14,7 @@ from probes import SECRET, living, sh
 from test_escapes_devices import on_terminal
 
 import pycontain
+from pycontain.errors import SetupFailed
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
 
@@ -108,6 +109,37 @@ def test_cve_2021_30465_a_mount_target_swapped_while_the_container_starts(
     assert len(mounted) > 1, "no start was raced"
     assert all(s.startswith(("0 ", "refused: ")) for s in said)
     assert swaps + sum(said.values()) >= ROUNDS, (swaps, said)
+
+
+def where_mounted(image: Path, volume: Path) -> str:
+    """The place of the one tmpfs, told by a program that is one execve; or that the start was refused."""
+    mounts = [pycontain.bind(str(volume), "/v")]
+    argv = ["grep", "size=12k", "/proc/self/mountinfo"]
+    try:
+        r = pycontain.run(
+            str(image), argv, mounts=mounts, tmpfs=["/v/a/t:size=12k"], text=True, network="host", ipc="host", uts="host"
+        )  # fmt: skip
+    except SetupFailed as e:
+        return f"refused at {e.step}"
+    return " ".join(line.split()[4] for line in str(r.stdout).splitlines()) if r.exit_code == 0 else f"odd: {r}"
+
+
+@pytest.mark.race
+@pytest.mark.timeout(600)
+def test_cve_2021_30465_ten_thousand_starts_against_one_who_swaps(image: Path, tmp_path: Path) -> None:
+    """The starts themselves are the ten thousand; half a minute of each of two cores, beside the swapper's."""
+    volume = tmp_path / "vol"
+    (volume / "a/t").mkdir(parents=True)
+    with decoys(tmp_path / "decoy") as kept:
+        plant(volume, "b", "../" * 30 + f"{kept}")
+        (image / str(kept).lstrip("/") / "t").mkdir(parents=True)
+        with swapper(volume, "a", "b") as swaps, ThreadPoolExecutor(2) as pool:
+            found = Counter(pool.map(lambda _: where_mounted(image, volume), range(ROUNDS)))
+            assert swaps() > ROUNDS
+        assert Path("/proc/self/mountinfo").read_text().count("size=12k") == 0
+    places = {place for place in found if not place.startswith("refused at ")}
+    assert places <= {"/v/a/t", "/v/b/t", f"{kept}/t"}, found
+    assert len(places) > 1 and sum(found.values()) == ROUNDS, found
 
 
 @pytest.mark.race

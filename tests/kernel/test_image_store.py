@@ -208,7 +208,8 @@ def test_reimport_replaces_the_name(data: str) -> None:
     import_tar(io.BytesIO(TWO), "app", data_root=data)
     assert Path(resolve("app", data_root=data).lower[0], "new").exists()
     manifests = json.loads(Path(data, "index.json").read_text())["manifests"]
-    assert ["annotations" in each for each in manifests].count(True) == 1 and len(manifests) == 2
+    named = ["org.opencontainers.image.ref.name" in each["annotations"] for each in manifests]
+    assert named.count(True) == 1 and len(manifests) == 2
     assert not os.listdir(f"{data}/tmp")
 
 

@@ -175,8 +175,9 @@ def test_a_damaged_record_is_named_and_nothing_is_removed(data: str) -> None:
     put(data, "other", TWO)
     Path(data, "images", image_id[7:]).write_bytes(b"{")
     before = files(data)
+    assert len(images.list_images(data)) == 2  # the index still knows it
     for attempt in (
-        lambda: images.list_images(data),
+        lambda: images.find_image(data, "app"),
         lambda: images.remove_image(data, "other"),
         lambda: images.prune_images(data),
     ):
@@ -280,3 +281,24 @@ def test_a_full_disk(tmp_path: Path, room_kib: int) -> None:
         images.remove_image(data, "small")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_list_is_the_same_from_the_index_and_from_the_records(data: str) -> None:
+    from pycontain.image import records
+    from pycontain.image.names import parse_reference
+
+    put(data, "app:1", ONE, "LABEL a=b")
+    second = put(data, "app:2", TWO)
+    images.tag_image(data, "app:2", "other/name:x")
+    put(data, "", TWO, "ENV A=1")
+    written_ns = os.stat(f"{data}/index.json").st_mtime_ns - 10**9  # not in the same tick of the kernel's clock
+    os.utime(f"{data}/index.json", ns=(written_ns, written_ns))
+    records.set_names(data, [parse_reference("app@sha256:" + "1" * 64)], second)
+    assert records._from_index(data) is None  # a change was killed before it came to the index
+    listed = images.list_images(data)
+    records.write_index(data)
+    quick = records._from_index(data)
+    assert quick is not None and sorted(quick, key=lambda x: x.id) == sorted(listed, key=lambda x: x.id)
+    assert images.list_images(data) == listed and len(listed) == 3
+    Path(data, "index.json").write_text('{"schemaVersion": 2, "manifests": [{}]}')  # another tool's
+    assert images.list_images(data) == listed

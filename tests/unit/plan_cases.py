@@ -54,12 +54,13 @@ def pure_v2(*controllers: str, kernel: tuple[int, int] = (6, 1)) -> HostFacts:
 
 HOSTS = {
     "hybrid-6.18": HYBRID,
+    "v2-5.10": pure_v2(kernel=(5, 10)),
     "v2-5.15": pure_v2(kernel=(5, 15)),
     "v2-6.1": pure_v2(),
     "v2-6.6": pure_v2(kernel=(6, 6)),
     "v2-6.18": pure_v2(kernel=(6, 18)),
 }
-TOO_OLD = pure_v2(kernel=(5, 10))
+TOO_OLD = pure_v2(kernel=(5, 9))
 
 _IDS = ((0, 1000, 1), (1, 100000, 65536))
 _SCOPE = "/user.slice/user-1000.slice/user@1000.service/app.slice/run.scope"

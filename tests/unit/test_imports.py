@@ -18,7 +18,7 @@ LAYERS = (
     ("host",),
     ("rootless",),
     ("limits", "seccomp"),
-    ("plan_bytes", "plan_namespaces", "plan_mounts", "plan_process", "plan", "image", "spec"),
+    ("plan_bytes", "plan_namespaces", "plan_mounts", "plan_hooks", "plan_process", "plan", "image", "spec"),
     ("disassemble",),
     ("runtime",),
     ("engine",),

@@ -158,6 +158,34 @@ def test_the_archives_are_what_they_say(scratch: str) -> None:
     assert made["empty"] == (LayerStats(), {})
 
 
+def test_closed_and_without_a_descriptor(scratch: str) -> None:
+    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    writer = LayerWriter(fd)
+    os.close(fd)  # it has its own
+    writer.feed(ARCHIVES["pax"])
+    writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        writer.feed(b"")
+    with pytest.raises(SetupFailed, match=r"cannot unpack the layer: Bad file descriptor \(EBADF\)"):
+        LayerWriter(fd)
+
+
+def test_bytes_of_every_type_are_taken(scratch: str) -> None:
+    data = ARCHIVES["pax"]
+    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with LayerWriter(fd) as writer:
+            part = bytearray(data[:1000])
+            writer.feed(part)
+            part.clear()  # not held on to
+            writer.feed(memoryview(data)[1000:2000])
+            writer.feed(data[2000:])
+            assert writer.finish().entries == 12
+    finally:
+        os.close(fd)
+
+
 # The stream
 
 

@@ -31,6 +31,7 @@ PACKAGES = (
     *("python3", "python3-cffi-backend", "python3-pytest", "python3-venv"),
     *("busybox-static", "iproute2", "nftables", "kmod", "util-linux", "procps", "uidmap", "libseccomp2", "strace"),
     *("systemd", "dbus"),  # PID 1 of the machine with vm.systemd on its command line
+    *("apparmor", "secilc"),  # compilers of the profiles and the policy that tests load
 )
 IMAGE_MB = 1024
 # What the recipe is made of: a change in any of them is another image.
@@ -108,9 +109,9 @@ def ensure_image() -> VmImage:
     # A directory gets its final name only when it is complete, so its presence is enough.
     if final.is_dir():
         return VmImage(directory=final, built=False)
-    _check_tools()
+    check_tools()
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"{final.name}.lock"):
+    with locked(cache / f"{final.name}.lock"):
         if final.is_dir():
             return VmImage(directory=final, built=False)
         scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
@@ -125,14 +126,14 @@ def ensure_image() -> VmImage:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     # The lock file stays: unlinking it would let two builders lock two different inodes of one name.
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _check_tools() -> None:
+def check_tools() -> None:
     if os.geteuid() != 0:
         raise BuildError("the VM image is not in the cache, and building it needs root (mmdebstrap, file owners)")
     absent = [tool for tool in ("mmdebstrap", "mke2fs", "depmod", "modprobe") if shutil.which(tool) is None]
@@ -140,26 +141,34 @@ def _check_tools() -> None:
         raise BuildError(f"not installed: {', '.join(absent)}; run tests/peers/install.sh")
 
 
-def _build(scratch: Path, product: Path) -> None:
-    root, package = scratch / "root", scratch / "kernel"
+def download_kernel(package: Path, suite: str, argv: list[str], root: Path) -> Path:
+    """Makes the tree ``root`` of ``suite`` and unpacks its kernel's package into ``package``; the bzImage. Raises: BuildError.
+
+    The kernel is downloaded through the new tree's own package lists, so that any host distribution can build it, and only
+    unpacked: installing one runs boot loader and initramfs hooks.
+    """
     package.mkdir()
-    # The kernel is downloaded through the new tree's own package lists, so that any host distribution can
-    # build it, and only unpacked: installing one runs boot loader and initramfs hooks.
     download = (
         f'cd "{package}" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && '
         f"real=$(apt-cache depends {KERNEL} | sed -n 's/^ *Depends: \\(linux-image-[0-9]\\)/\\1/p' | head -n 1) && "
         'apt-get -o APT::Sandbox::User=root download "$real"'
     )
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
-    # Translations and manuals double the number of files, and nobody reads them in there.
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
-    argv += ["--aptopt=Acquire::Languages { none; }", f"--include={','.join(PACKAGES)}"]
-    run_step([*argv, f"--customize-hook={download}", SUITE, str(root)], why="make the root tree")
+    make = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--aptopt=Acquire::Languages { none; }"]
+    run_step([*make, *argv, f"--customize-hook={download}", suite, str(root)], why=f"make a tree of {suite}")
     debs = list(package.glob("*.deb"))
     if len(debs) != 1:
         raise BuildError(f"expected one kernel package, found {[deb.name for deb in debs]}")
     run_step(["dpkg-deb", "-x", str(debs[0]), str(package)], why="unpack the kernel package")
     (bzimage,) = (package / "boot").glob("vmlinuz-*")
+    return bzimage
+
+
+def _build(scratch: Path, product: Path) -> None:
+    root, package = scratch / "root", scratch / "kernel"
+    argv = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    # Translations and manuals double the number of files, and nobody reads them in there.
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
+    bzimage = download_kernel(package, SUITE, argv, root)
     extract_vmlinux(bzimage, product / "vmlinux")
     version = copy_modules(package / "lib/modules", root)
     busybox = root / "bin/busybox"

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from tests.vm.build import VmImage, ensure_image
 from tests.vm.kernel import BuildError
 from tests.vm.machine import machine_arguments
+from tests.vm.old_kernel import KernelGone, OldKernel, ensure_old_kernel
 
 CONSOLE_TAIL = 25
 
@@ -45,6 +46,10 @@ class VmUnavailable(VmError):
     """There is no VM on this host: QEMU is missing, or the image cannot be built."""
 
     exit_status = 240
+
+
+class VmOldKernelGone(VmUnavailable):
+    """Nobody offers the old kernel any more."""
 
 
 class VmTimeout(VmError):
@@ -72,10 +77,13 @@ def run_in_vm(
     result_mb: int = 256,
     echo: bool = False,
     systemd: bool = False,
+    kernel_arguments: str = "",
+    old_kernel: bool = False,
 ) -> VmResult:
     """Boot the VM, run one shell command (or argv) in it, bring its results back.
 
-    systemd: as a service of systemd, which is PID 1 then.
+    systemd: as a service of systemd, which is PID 1 then. kernel_arguments: after our own. old_kernel: with
+    tests.vm.old_kernel's instead of the image's; raises VmOldKernelGone where it is not to be had.
 
     add: files and directories put into /job by their base name. output_dir: made when None, and then the
     caller's to remove. timeout: seconds, of boot and command together. echo: copy the command's output to
@@ -84,6 +92,7 @@ def run_in_vm(
     Raises: VmUnavailable, VmTimeout, VmError. A command that fails raises nothing: see exit_code.
     """
     image = _image()
+    kernel = _old_kernel(image) if old_kernel else None
     made_here = output_dir is None
     results = Path(tempfile.mkdtemp(prefix="pycontain-vm-out.") if output_dir is None else output_dir)
     results.mkdir(parents=True, exist_ok=True)
@@ -93,9 +102,10 @@ def run_in_vm(
         for name, size_mb in (("results.img", result_mb), ("scratch.img", 512)):
             with (work / name).open("wb") as disk:
                 disk.truncate(size_mb << 20)
+        words = " ".join(word for word in ("vm.systemd" if systemd else "", kernel_arguments) if word)
         status, timed_out = _boot(
-            image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo, systemd=systemd
-        )
+            image, work, memory_mb=memory_mb, cpus=cpus, timeout=timeout, echo=echo, kernel_arguments=words, kernel=kernel
+        )  # fmt: skip
         console = _text(work / "console")
         if timed_out:
             raise VmTimeout(f"no end after {timeout:g} s; output so far:\n{_text(work / 'output')}", console)
@@ -136,11 +146,13 @@ def run_guest_tests(
         raise ValueError("package_dir must not be named tests: both stand side by side in /job")
     argv = ["python3", "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--junitxml=/job/out/junit.xml"]
     # /var/tmp: the image "host" needs a run root on another file system than / before Linux 6.15
-    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job"
+    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job:/job/tests/kernel"
     command = f"{setting} {shlex.join([*argv, *pytest_args, f'tests/vm/{suite}'])}"
     return run_in_vm(
-        command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo, systemd=suite == "systemd"
-    )
+        command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo,
+        systemd=suite == "systemd", kernel_arguments="security=selinux" if suite == "selinux" else "",
+        old_kernel=suite == "old",
+    )  # fmt: skip
 
 
 def _image() -> VmImage:
@@ -148,6 +160,15 @@ def _image() -> VmImage:
         raise VmUnavailable("qemu-system-x86_64 is not installed; run tests/peers/install.sh")
     try:
         return ensure_image()
+    except BuildError as error:
+        raise VmUnavailable(str(error)) from error
+
+
+def _old_kernel(image: VmImage) -> OldKernel:
+    try:
+        return ensure_old_kernel(image)
+    except KernelGone as error:
+        raise VmOldKernelGone(str(error)) from error
     except BuildError as error:
         raise VmUnavailable(str(error)) from error
 
@@ -173,22 +194,33 @@ def _write_job(target: Path, command: str | Sequence[str], add: Sequence[str | o
 
 
 def _boot(
-    image: VmImage, work: Path, *, memory_mb: int, cpus: int, timeout: float, echo: bool, systemd: bool
+    image: VmImage,
+    work: Path,
+    *,
+    memory_mb: int,
+    cpus: int,
+    timeout: float,
+    echo: bool,
+    kernel_arguments: str,
+    kernel: OldKernel | None,
 ) -> tuple[int | None, bool]:
     """Run QEMU to its end; its exit status and whether it had to be killed."""
     disks: list[str] = []
-    for name, path, options in (
+    files = [
         ("root", image.root, "snapshot=on"),
         ("job", work / "job.tar", "readonly=on"),
         ("results", work / "results.img", "cache=unsafe"),
         ("scratch", work / "scratch.img", "cache=unsafe"),
-    ):
+    ]
+    if kernel is not None:
+        files.append(("modules", kernel.modules, "readonly=on"))
+    for name, path, options in files:
         # QEMU reads a comma in a value as the next option, unless it is doubled.
         disks += ["-drive", f"if=none,id={name},file={str(path).replace(',', ',,')},format=raw,{options}"]
         disks += ["-device", f"virtio-blk-pci,drive={name}"]
     argv = machine_arguments(
-        kernel=image.vmlinux, initrd=image.initrd, memory_mb=memory_mb, cpus=cpus,
-        kernel_arguments="vm.systemd" if systemd else "",
+        kernel=(kernel or image).vmlinux, initrd=(kernel or image).initrd, memory_mb=memory_mb, cpus=cpus,
+        kernel_arguments=kernel_arguments,
     )  # fmt: skip
     argv += ["-serial", f"file:{work / 'console'}", "-serial", "stdio", *disks]
     with (work / "output").open("wb") as sink, (work / "qemu.err").open("wb") as errors:

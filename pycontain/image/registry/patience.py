@@ -12,7 +12,9 @@ import http.client
 import io
 import select
 import socket
+import threading
 import time
+import weakref
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Abandoned", "Patience", "TooSlow", "pool_classes"]
+__all__ = ["Abandoned", "Patience", "TooSlow", "Wanted", "pool_classes"]
 
 _BUFFER_BYTES = 65536
 _LOOK_UP_S = 0.2
@@ -38,6 +40,37 @@ class Abandoned(TimeoutError):
     """Nobody waits for it any more."""
 
 
+class Wanted:
+    """Whether anybody still waits for the answers, and the sockets that they come by."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def wait_for_end(self, seconds: float) -> None:
+        self._ended.wait(seconds)
+
+    def note(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(sock)
+
+    def end(self) -> None:
+        self._ended.set()
+        with self._lock:
+            sockets = list(self._sockets)
+        for sock in sockets:
+            try:
+                # Of the plain socket: TLS waits for the rest of a record where no poll is, and its own shutdown takes its state
+                # away from whoever is in the middle of a read.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # closed already
+
+
 @record
 class Patience:
     """At least ``bytes_per_s`` on average over each ``window_s`` of waiting. ``clock`` is in seconds."""
@@ -48,13 +81,11 @@ class Patience:
 
 
 class _MeasuredStream(io.RawIOBase):
-    def __init__(
-        self, inner: io.RawIOBase, sock: socket.socket, patience: Patience, abandoned: Callable[[], bool]
-    ) -> None:
+    def __init__(self, inner: io.RawIOBase, sock: socket.socket, patience: Patience, wanted: Wanted) -> None:
         self._inner = inner
         self._sock = sock
         self._patience = patience
-        self._abandoned = abandoned
+        self._wanted = wanted
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._waited_s = 0.0
@@ -88,7 +119,7 @@ class _MeasuredStream(io.RawIOBase):
             return
         end_s = time.monotonic() + limit_s
         while not self._poll.poll(_LOOK_UP_S * 1000):
-            if self._abandoned():
+            if self._wanted.ended():
                 raise Abandoned
             if time.monotonic() > end_s:
                 raise TimeoutError("timed out")
@@ -98,14 +129,15 @@ class _MeasuredStream(io.RawIOBase):
         super().close()
 
 
-def pool_classes(patience: Patience, abandoned: Callable[[], bool]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def pool_classes(patience: Patience, wanted: Wanted) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """By scheme, for a PoolManager: pools whose answers are read with this patience, and no longer than they are wanted."""
 
     class Answer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             raw = self.fp.detach()
-            self.fp = io.BufferedReader(_MeasuredStream(raw, sock, patience, abandoned), _BUFFER_BYTES)
+            wanted.note(sock)
+            self.fp = io.BufferedReader(_MeasuredStream(raw, sock, patience, wanted), _BUFFER_BYTES)
 
     class Plain(HTTPConnection):
         response_class = Answer

@@ -20,7 +20,7 @@ from ..._version import __version__
 from ...errors import InvalidArgument, PycontainError, errno_name
 from ...record import record
 from .failures import Failure
-from .patience import Abandoned, Patience, TooSlow, pool_classes
+from .patience import Abandoned, Patience, TooSlow, Wanted, pool_classes
 from .proxies import proxy_of
 from .settings import Trust
 from .urls import Url, parse_url
@@ -136,8 +136,8 @@ class Transport:
         self.clock = clock or Clock()
         self._timeouts = timeouts or Timeouts()
         self._environ = os.environ if environ is None else environ
-        self._abandoned = threading.Event()
-        self._classes = pool_classes(patience or Patience(clock=self.clock.monotonic), self._abandoned.is_set)
+        self._wanted = Wanted()
+        self._classes = pool_classes(patience or Patience(clock=self.clock.monotonic), self._wanted)
         self._managers: dict[tuple[str, Trust], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
@@ -146,7 +146,7 @@ class Transport:
         timeouts: Timeouts | None = None,
     ) -> Answer:  # fmt: skip
         """One request, without redirects or repetition. Raises: Failure; InvalidArgument: certificates that are unusable."""
-        if self._abandoned.is_set():
+        if self._wanted.ended():
             raise Failure(_STOPPED)
         manager = self._manager(url, trust)
         times = timeouts or self._timeouts
@@ -165,16 +165,16 @@ class Transport:
     def pause(self, seconds: float) -> None:
         """Raises: Failure: abandoned before or meanwhile."""
         if self.clock.sleep is time.sleep:
-            self._abandoned.wait(seconds)
+            self._wanted.wait_for_end(seconds)
         else:
             self.clock.sleep(seconds)
-        if self._abandoned.is_set():
+        if self._wanted.ended():
             raise Failure(_STOPPED)
 
     def abandon(self) -> None:
         """For another thread: whoever waits here for an answer, or to try again, ends with a Failure, at once or soon after; and so
         does every request from now on. A connection that is being made takes its time."""
-        self._abandoned.set()
+        self._wanted.end()
 
     def close(self) -> None:
         """Closes what is not in use."""

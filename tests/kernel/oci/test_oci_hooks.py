@@ -1,7 +1,4 @@
-"""`hooks`: their order, what they get on stdin, and where they run, as seen in a file that they write.
-
-Runs of runc and crun only, until pycontain has a command for whole bundles with their life cycle.
-"""
+"""`hooks`: their order, what they get on stdin, and where they run, as seen in a file that they write."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import pytest
 from .bundles import Bundle
 from .comparison import Case, Comparison, with_known
 from .known import Known, crun
+from .runtimes import OURS
 
 pytestmark = pytest.mark.kernel
 
@@ -23,6 +21,7 @@ def _hook(name: str, script: str = "") -> dict[str, Any]:
     log = "/log/log" if name == "startContainer" else "@bundle@/src/log/log"
     shell = "/bin/sh"
     told = r"""sed -n 's/.*"status": *"\([a-z]*\)".*/\1/p'""" if name != "startContainer" else "true"
+    script = script.replace("LOG", log)
     line = f'told=$({told}); test -e /probe && inside=inside || inside=outside; {script} echo "{name} $told $inside $MARK" >> {log}'
     return {"path": shell, "args": ["sh", "-c", line], "env": [f"MARK={name}", "PATH=/usr/bin:/bin"]}
 
@@ -30,6 +29,11 @@ def _hook(name: str, script: str = "") -> dict[str, Any]:
 def _log(bundle: Bundle) -> None:
     bundle.source("log")
     bundle.source("log/log", "")
+
+
+def _open_log(bundle: Bundle) -> None:
+    _log(bundle)
+    (bundle.directory / "src/log/log").chmod(0o666)
 
 
 def _hooks(*names: str, **scripts: str) -> dict[str, Any]:
@@ -66,7 +70,33 @@ HOOKS = (
         prepare=_log,
         reads=_READS,
     ),
+    *(
+        Case(
+            f"{name}-as",
+            _hooks(
+                name, **{name: "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status >>LOG; pwd | sed s:/.*/::  >>LOG;"}
+            ),
+            prepare=_log,
+            reads=_READS,
+        )
+        for name in ("createContainer", "startContainer")
+    ),
+    *(
+        Case(
+            f"{name}-user",
+            {
+                **_hooks(name, **{name: "id -u >>LOG;"}),
+                "process.user": {"uid": 1000, "gid": 1000},
+                "process.noNewPrivileges": True,
+            },
+            prepare=_open_log,
+            reads=_READS,
+        )
+        for name in ("createContainer", "startContainer")
+    ),
     Case("missing", {"hooks.createRuntime": [{"path": "/no/such"}]}, expect=_FAILED),
+    Case("missing-createContainer", {"hooks.createContainer": [{"path": "/no/such"}]}, expect=_FAILED),
+    Case("missing-startContainer", {"hooks.startContainer": [{"path": "/no/such"}]}, expect=_FAILED),
     Case("relative", {"hooks.createRuntime": [{"path": "bin/sh"}]}, expect=_FAILED),
     Case(
         "timeout",
@@ -83,6 +113,8 @@ KNOWN: dict[str, tuple[Known, ...]] = {
     "prestart": _CREATED,
     "createRuntime": _CREATED,
     "createContainer": _CREATED,
+    "createContainer-as": _CREATED,  # and calls them in the bundle's directory, not in the root
+    "createContainer-user": _CREATED,
     "two": _CREATED,
     "poststart": (Known("runc", "file src/log/log", "tells created, in a race with the program", sometimes=True),),
     "prestart-fails": _NO_POSTSTOP,
@@ -97,3 +129,10 @@ each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @each
 def test_peers(oci: Comparison, case: Case) -> None:
     oci.peers(case)
+
+
+if OURS:
+
+    @each
+    def test_pycontain(oci: Comparison, case: Case) -> None:
+        oci.ours(case)

@@ -2,6 +2,7 @@
 # PID 1 of the test VM, a cgroup v2 host with every controller the kernel has.
 #   /dev/vdb  tar: job.sh and the files that belong to it -> /job      /dev/vdc  results come back as a tar
 #   /dev/vdd  empty scratch disk (io.max tests, loop-free ext4)        /dev/ttyS1  the job's own output
+#   /dev/vde  the modules of another kernel than the image's, if one was booted
 # With vm.systemd on the kernel's command line systemd becomes PID 1 and runs the job as a service ("vm-init job").
 # A result disk with a whole tar that holds exit_code is the one sign of success; whatever goes wrong before
 # leaves it empty, and says why in a console line that starts with VM-FAILED (read by tests/vm/run.py).
@@ -37,6 +38,9 @@ own_mounts() {
     done
 }
 run_job() {
+    if [ -b /dev/vde ]; then
+        mount -t ext4 -o ro /dev/vde /lib/modules || fail "mount /dev/vde"
+    fi
     modprobe -a overlay veth bridge tun || fail "modprobe"
     ip link set lo up || fail "lo"
     busybox hostname vm
