@@ -194,7 +194,9 @@ def console() -> NoReturn:
     except KeyboardInterrupt:
         code = 128 + _SIGINT
     except ImportError as error:  # without it Python would say so in thirty lines
-        code = _report(f"{error}: this installation of pycontain is not whole: `pip install --force-reinstall pycontain`", 125)
+        code = _report(
+            f"{error}: this installation of pycontain is not whole: `pip install --force-reinstall pycontain`", 125
+        )
     except BrokenPipeError:
         code = 128 + _SIGPIPE
     except (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from .. import parse
 from ..errors import InvalidArgument, PycontainError, Unsupported

@@ -48,7 +48,11 @@ def image(name: str, size: int = 1000) -> pycontain.Image:
 
 def shell(script: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        ["bash", "-c", script.replace("pycontain ", f"{PYCONTAIN} ")], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", script.replace("pycontain ", f"{PYCONTAIN} ")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 1, done.stderr
     return done
@@ -78,18 +82,25 @@ def test_streams(data: str, script: str, code: int, phrase: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_pull_that_is_asked_to_end_leaves_nothing(data: str, registry: DebianRegistry, number: signal.Signals) -> None:
+def test_a_pull_that_is_asked_to_end_leaves_nothing(
+    data: str, registry: DebianRegistry, number: signal.Signals
+) -> None:
     name = f"{registry.host}/big:1"
     image(name, 8 << 20).push()
     pycontain.Image(name).remove(force=True)
-    with CuttingProxy(registry.host, [1 << 20] * 9, stalls=True) as proxy:
-        with subprocess.Popen(
-            [PYCONTAIN, "pull", name.replace(registry.host, proxy.host)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as pulling:
-            assert proxy.stalled.wait(30)
-            pulling.send_signal(number)
-            _, errors = pulling.communicate(timeout=10)
-            assert (pulling.returncode, errors) == (128 + number, "")
+    with (
+        CuttingProxy(registry.host, [1 << 20] * 9, stalls=True) as proxy,
+        subprocess.Popen(
+            [PYCONTAIN, "pull", name.replace(registry.host, proxy.host)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as pulling,
+    ):
+        assert proxy.stalled.wait(30)
+        pulling.send_signal(number)
+        _, errors = pulling.communicate(timeout=10)
+        assert (pulling.returncode, errors) == (128 + number, "")
     assert not os.listdir(f"{data}/tmp") and not os.listdir(f"{data}/layers") and not os.listdir(f"{data}/names")
 
 

@@ -10,13 +10,26 @@ from pathlib import Path
 import pytest
 
 DEADLINE_S = 60.0
-COMMANDS = ("images", "image ls --format json", "version", "--help", "help run", "image", "images --help", "doctor --help")
+COMMANDS = (
+    "images",
+    "image ls --format json",
+    "version",
+    "--help",
+    "help run",
+    "image",
+    "images --help",
+    "doctor --help",
+)
 
 
 def shell(data_root: Path, line: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
     """``line`` by bash; in it ``p`` is pycontain."""
     script = f'p() {{ "$PYTHON" -m pycontain "$@"; }}\n{line}'
-    given = {"PYTHON": sys.executable, "PYCONTAIN_DATA_ROOT": str(data_root), "PYCONTAIN_RUN_ROOT": str(data_root / "run")}
+    given = {
+        "PYTHON": sys.executable,
+        "PYCONTAIN_DATA_ROOT": str(data_root),
+        "PYCONTAIN_RUN_ROOT": str(data_root / "run"),
+    }
     return subprocess.run(
         ["bash", "-c", script], stdin=stdin, capture_output=True, text=True, timeout=DEADLINE_S, env={**os.environ, **given},
         check=False,
