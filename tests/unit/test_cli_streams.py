@@ -12,7 +12,7 @@ import pytest
 DEADLINE_S = 60.0
 COMMANDS = (
     "images",
-    "image ls --format json",
+    "image ls --digests",
     "version",
     "--help",
     "help run",
