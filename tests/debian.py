@@ -40,7 +40,8 @@ def debian_image() -> Path:
         if final.exists():
             return final
         for stale in base.glob("debian-*"):
-            shutil.rmtree(stale)
+            if stale.is_dir():
+                shutil.rmtree(stale)
         scratch = Path(tempfile.mkdtemp(prefix=".debian-", dir=base))
         try:
             _build(scratch)

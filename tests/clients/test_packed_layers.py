@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian_tree import debian_tar
 from image_cases import LayoutWriter
 from packing import Tree, differences, layer_bytes, opened, overlay, shm, tree_of
 
 from pycontain.image.compress import WrittenLayer, write_layer
 from pycontain.image.layers import HashingReader, unpack_stream
 from pycontain.image.pack import pack_layer
+from tests.debian import debian_image
 
 pytestmark = [
     pytest.mark.clients,
@@ -45,7 +45,16 @@ def debian() -> Iterator[Path]:
     with shm() as place:
         root = place / "debian"
         root.mkdir()
-        sh("tar", "-xf", str(debian_tar()), "-C", str(root), "--xattrs", "--xattrs-include=*", "--numeric-owner")
+        sh(
+            "tar",
+            "-xf",
+            str(debian_image() / "layer1.tar"),
+            "-C",
+            str(root),
+            "--xattrs",
+            "--xattrs-include=*",
+            "--numeric-owner",
+        )
         sh("setcap", "cap_net_raw+ep", str(root / "usr/bin/perl"))
         (root / "etc/new").write_text("new")
         os.link(root / "etc/new", root / "etc/new-too")
