@@ -36,7 +36,9 @@ def check_image(manifest: Manifest, document: ImageDocument, what: str) -> None:
     """Raises: InvalidArgument: manifest and configuration contradict each other; Unsupported: not for Linux; an id that is no
     sha256, as those of images are everywhere."""
     if manifest.config.digest.algorithm != "sha256":
-        raise Unsupported(f"cannot use {what}: its configuration is named by {manifest.config.digest.algorithm}; image ids are sha256")
+        raise Unsupported(
+            f"cannot use {what}: its configuration is named by {manifest.config.digest.algorithm}; image ids are sha256"
+        )
     if len(document.diff_ids) != len(manifest.layers):
         raise InvalidArgument(f"cannot use {what}: {len(manifest.layers)} layers and {len(document.diff_ids)} diff_ids")
     if document.os != "linux":
