@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from ..errors import Conflict, ImageNotFound, InvalidArgument, errno_name
+from ..errors import Conflict, ImageNotFound, InvalidArgument, PycontainError, errno_name
 from ..record import record
 from .digest import Digest, parse_digest
 from .documents import OCI_INDEX, REF_NAME, Descriptor, descriptor_of, descriptor_to_json
@@ -41,6 +41,8 @@ __all__ = [
 
 _HEX = frozenset("0123456789abcdef")
 _MAX_RECORD_BYTES = 4 << 20
+# what reading a document that is none of ours raises
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, PycontainError)
 # what a list shows of an image, in its entry of index.json
 _ID, _CREATED, _SIZE, _DIGESTS, _LABELS = (
     f"dev.pycontain.image.{each}" for each in ("id", "created", "size", "digests", "labels")
@@ -100,7 +102,7 @@ def read_record(data_root: str, image_id: str) -> ImageRecord:
         return _parse(_read(f"{data_root}/images/{digits}"), digits)
     except FileNotFoundError:
         raise ImageNotFound(f"no such image: {image_id} is not in {data_root}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise _damaged(f"{data_root}/images/{digits}", error) from None
 
 
@@ -168,14 +170,14 @@ def _from_index(data_root: str) -> list[ImageInfo] | None:
                 id=each[_ID],
                 names=tuple(filter(None, by_id.pop(each[_ID]))),
                 digests=tuple(each[_DIGESTS].split()),
-                created=each[_CREATED],
+                created=_text(each[_CREATED]),
                 size=int(each[_SIZE]),
-                labels=tuple(json.loads(each[_LABELS]).items()) if each[_LABELS] else (),
+                labels=_pairs(json.loads(each[_LABELS])) if each[_LABELS] else (),
             )
             for each in entries
             if each[_ID] in by_id
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *_MALFORMED):
         return None  # another tool's, or an older version's: the records have it
     finally:
         os.close(fd)
@@ -191,7 +193,7 @@ def _from_records(data_root: str) -> list[ImageInfo]:
             info = _info(f"sha256:{digits}", document, names.get(f"sha256:{digits}", ()))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *_MALFORMED) as error:
             raise _damaged(path, error) from None
         found.append(info)
     return found
@@ -327,9 +329,9 @@ def _info(image_id: str, document: dict[str, Any], names: Iterable[str]) -> Imag
         id=image_id,
         names=tags,
         digests=digests,
-        created=document["created"],
-        size=document["unpacked"],
-        labels=tuple(document["labels"].items()),
+        created=_text(document["created"]),
+        size=_number(document["unpacked"]),
+        labels=_pairs(document["labels"]),
     )
 
 
@@ -341,19 +343,41 @@ def _parse(data: bytes, digits: str) -> ImageRecord:
         config=descriptor_of(document["config"], "the configuration"),
         layers=tuple(
             LayerRecord(
-                descriptor=descriptor_of(each, "a layer"), diff_id=parse_digest(each["diffId"]), size=each["unpacked"]
+                descriptor=descriptor_of(each, "a layer"),
+                diff_id=parse_digest(_text(each["diffId"])),
+                size=_number(each["unpacked"]),
             )
             for each in document["layers"]
         ),
-        created=document["created"],
-        labels=tuple(document["labels"].items()),
-        parent=document["parent"],
-        tagged=document["tagged"],
+        created=_text(document["created"]),
+        labels=_pairs(document["labels"]),
+        parent=_text(document["parent"]),
+        tagged=_number(document["tagged"]),
     )
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is needed")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise TypeError("a number is needed")
+    return value
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(each)) for name, each in value.items())
+
+
 def _damaged(path: str, error: Exception) -> InvalidArgument:
-    why = f"{error.strerror} ({errno_name(error.errno or 0)})" if isinstance(error, OSError) else str(error)
+    why = str(error)
+    if isinstance(error, OSError):
+        why = f"{error.strerror} ({errno_name(error.errno or 0)})"
+    elif isinstance(error, KeyError):
+        why = f"it has no {error}"
     return InvalidArgument(
         f"cannot read the record {path}: it is damaged: {why}: move it away, then pull, load or import the image again"
     )
