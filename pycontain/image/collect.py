@@ -26,7 +26,7 @@ from .records import (
     write_index,
 )
 from .usage import try_claim
-from .workspace import locked, storing, try_lock, workspace
+from .workspace import locked, release, storing, try_lock, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _remove(data_root: str, work: str, found: ImageRecord, names: Iterable[str])
         return done
     finally:
         if claim >= 0:
-            os.close(claim)
+            release(claim)
 
 
 def _chain(below: str, diff_id: str) -> str:
@@ -216,7 +216,7 @@ def _held_layers(data_root: str, referenced: set[Digest]) -> set[Digest]:
             with open(path, "rb") as file:
                 held.update(parse_config(file.read(), digits).diff_ids)
         elif claim >= 0:
-            os.close(claim)
+            release(claim)
     return held
 
 
@@ -240,7 +240,7 @@ def sweep(data_root: str, work: str) -> None:
                 if claim is not None:
                     _move(f"{data_root}/blobs/sha256/{digits}", work)
                     if claim >= 0:
-                        os.close(claim)
+                        release(claim)
             for directory in ("layers", "sizes"):
                 for entry in _entries(f"{data_root}/{directory}"):
                     if entry not in layers:

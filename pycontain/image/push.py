@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
@@ -15,6 +14,7 @@ from .fetch import Stop, Stopped, first_failures
 from .names import ImageName, parse_reference
 from .records import find_id, image_names, named_id, read_record
 from .usage import hold_image
+from .workspace import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def push_image(data_root: str, name: ImageName, target: Target, report: Report) 
         _upload(data_root, found.config, target, lambda _: None)
         digest = target.put_manifest(name.reference, data, found.manifest.media_type)
     finally:
-        os.close(hold)
+        release(hold)
     _remember(data_root, ImageName(repository=name.repository, tag="", digest=str(digest)), found)
     return digest, len(data)
 

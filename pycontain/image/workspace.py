@@ -20,6 +20,7 @@ __all__ = [
     "locked",
     "locked_unless",
     "make_data_dir",
+    "release",
     "replace_file",
     "replace_link",
     "storing",
@@ -60,7 +61,7 @@ def locked(data_root: str, name: str, *, shared: bool = False) -> Iterator[None]
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        release(fd)
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def locked_unless(data_root: str, name: str, stop: Callable[[], bool]) -> Iterat
                 return
         yield False
     finally:
-        os.close(fd)
+        release(fd)
 
 
 @contextmanager
@@ -93,7 +94,13 @@ def try_lock(data_root: str, name: str) -> Iterator[bool]:
         else:
             yield True
     finally:
-        os.close(fd)
+        release(fd)
+
+
+def release(fd: int) -> None:
+    """Ends an flock and closes its descriptor. Closing alone leaves it held by every process forked meanwhile: they share it."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _open_lock(data_root: str, name: str) -> int:

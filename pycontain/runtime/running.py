@@ -12,6 +12,7 @@ from .. import _native, parse
 from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
 from ..image.usage import hold_image
+from ..image.workspace import release
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..plan_mounts import layers_given
@@ -216,7 +217,7 @@ def _ready(
         running, launch = _ready_on(request, found, roots, console_size, begun, fault)
     except BaseException:
         if image_fd >= 0:
-            os.close(image_fd)
+            release(image_fd)
         raise
     running.image_fd = image_fd
     return running, launch
@@ -377,7 +378,7 @@ class Running:
         self._session.ids.release(self.request, maps)
         image_fd, self.image_fd = self.image_fd, -1
         if image_fd >= 0:
-            os.close(image_fd)
+            release(image_fd)
         after, self.after = self.after, None
         if after is not None:
             after()
