@@ -26,11 +26,13 @@ __all__ = [
     "ImageInfo",
     "ImageRecord",
     "LayerRecord",
+    "begin_change",
     "drop_name",
     "find_id",
     "image_names",
     "list_images",
     "info_of",
+    "is_changing",
     "list_records",
     "named_id",
     "read_record",
@@ -140,8 +142,7 @@ def image_names(data_root: str) -> dict[str, list[str]]:
 def list_images(data_root: str) -> list[ImageInfo]:
     """Every image, newest first; one without a name has no names. Raises: InvalidArgument: a record is damaged.
 
-    From ``index.json`` alone when that is newer than every change of the records, as it is unless a change was killed half-way:
-    one file instead of thousands.
+    From ``index.json`` alone when no change of the records was killed before it came to that: one file instead of thousands.
     """
     found = _from_index(data_root)
     if found is None:
@@ -151,6 +152,10 @@ def list_images(data_root: str) -> list[ImageInfo]:
 
 
 def _from_index(data_root: str) -> list[ImageInfo] | None:
+    """None when it may not be what the records say. Its time is looked at, too, for a data root that was copied, or changed by
+    hand; but times are too coarse for a kill in the tick of a clock in which it was written, and clocks are set back."""
+    if os.path.lexists(_mark(data_root)):
+        return None
     try:
         fd = os.open(f"{data_root}/index.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -250,6 +255,23 @@ def named_id(data_root: str, name: ImageName) -> str:
 # Changing: the caller holds the lock "index"
 
 
+def begin_change(data_root: str) -> None:
+    """From here to the end of :func:`write_index`, and beyond a kill in between, ``index.json`` is not what the records say."""
+    try:
+        os.close(os.open(_mark(data_root), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError:
+        pass  # a full disk: names can still be removed
+
+
+def is_changing(data_root: str) -> bool:
+    """Whether a change was killed before it had written ``index.json``."""
+    return os.path.lexists(_mark(data_root))
+
+
+def _mark(data_root: str) -> str:
+    return f"{data_root}/.index-changing"
+
+
 def write_record(data_root: str, found: ImageRecord) -> None:
     document: dict[str, Any] = {
         "manifest": descriptor_to_json(found.manifest),
@@ -264,16 +286,19 @@ def write_record(data_root: str, found: ImageRecord) -> None:
         "tagged": found.tagged,
     }
     data = json.dumps(document, separators=(",", ":")).encode()
+    begin_change(data_root)
     replace_file(f"{data_root}/images/{found.id.removeprefix('sha256:')}", data)
 
 
 def set_names(data_root: str, names: Sequence[ImageName], image_id: str) -> None:
     """Give the image these names; an image that had one of them loses it, atomically."""
+    begin_change(data_root)
     for name in names:
         replace_link(name_record_path(data_root, name), f"../images/{image_id.removeprefix('sha256:')}")
 
 
 def drop_name(data_root: str, name: str) -> None:
+    begin_change(data_root)
     try:
         os.unlink(f"{data_root}/names/{name.replace('/', '%2F')}")
     except FileNotFoundError:
@@ -299,6 +324,10 @@ def write_index(data_root: str) -> None:
         ]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     replace_file(f"{data_root}/index.json", json.dumps(index, separators=(",", ":")).encode())
+    try:
+        os.unlink(_mark(data_root))
+    except FileNotFoundError:
+        pass
 
 
 def _ids(data_root: str) -> list[str]:

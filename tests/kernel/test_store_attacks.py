@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from image_cases import member, tar
+from image_cases import LayoutWriter
 from test_store_removal import ONE, TWO, busybox, check_whole, data, put  # noqa: F401 - data is a fixture
 
 import pycontain
@@ -58,3 +58,66 @@ def test_a_container_that_has_ended_holds_no_image_whoever_was_forked_meanwhile(
     finally:
         child.__exit__(None, None, None)
     check_whole(data, nothing_else=True)
+
+
+def test_a_layer_that_a_removal_takes_between_look_up_and_hold_is_unpacked_again(
+    tmp_path: Path,
+    data: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """oci:DIR has no record: a removal of another image with its layer did not see it before it held its configuration."""
+    from pycontain.runtime import running
+
+    layout = LayoutWriter(tmp_path / "oci")
+    image = f"oci:{layout.finish(layout.manifest(busybox()))}"
+    put(data, "other", busybox())
+    look = running.look
+    removed: list[object] = []
+
+    def removed_after_the_look(*given: Any, **named: Any) -> Any:
+        found = look(*given, **named)
+        if not removed:
+            removed.extend(images.remove_image(data, "other"))
+        return found
+
+    monkeypatch.setattr(running, "look", removed_after_the_look)
+    ran = pycontain.run(image, ["/bin/busybox", "echo", "x"], data_root=data, run_root=str(tmp_path / "run"))
+    assert len(removed) == 3 and ran.stdout == b"x\n"
+
+
+def test_a_prune_of_many_reads_the_records_once(data: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    from pycontain.image import collect
+
+    for number in range(30):
+        put(data, "", ONE if number % 2 else TWO, f"ENV N={number}")
+    kept = put(data, "kept")
+    calls: list[str] = []
+    list_records = collect.list_records
+    monkeypatch.setattr(collect, "list_records", lambda root: calls.append(root) or list_records(root))
+    removed, _ = images.prune_images(data)
+    assert sum(each.action == "Deleted" and each.what.startswith("sha256:") for each in removed) >= 30
+    assert len(calls) == 2  # for the images, and for what nothing refers to
+    assert [each.id for each in images.list_images(data)] == [kept]
+    check_whole(data, nothing_else=True)
+
+
+def test_what_is_named_by_sha512_is_swept_too(data: str) -> None:  # noqa: F811
+    put(data, "kept")
+    for directory in ("blobs/sha512", "layers", "sizes"):
+        os.makedirs(f"{data}/{directory}", exist_ok=True)
+        Path(data, directory, "1" * 128).write_bytes(b"")
+    images.prune_images(data)
+    check_whole(data, nothing_else=True)
+    assert os.listdir(f"{data}/blobs/sha512") == []
+
+
+def test_a_list_after_a_kill_shows_what_is_there_whatever_the_clock_says(data: str) -> None:  # noqa: F811
+    """index.json with the time of the change that did not come to it, or a later one: a tick's length, a clock set back."""
+    from pycontain.image import records
+
+    put(data, "app:1")
+    records.drop_name(data, "app:1")  # and killed
+    os.utime(f"{data}/index.json", (2**33, 2**33))
+    assert [each.names for each in images.list_images(data)] == [()]
+    images.prune_images(data)
+    assert images.list_images(data) == [] and not records.is_changing(data)
