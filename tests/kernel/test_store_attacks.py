@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,9 @@ from test_store_removal import ONE, TWO, busybox, check_whole, data, put  # noqa
 
 import pycontain
 from pycontain.engine import images
+from pycontain.image.blobs import blob_path
+from pycontain.image.layers import layer_path
+from pycontain.image.records import read_record
 from pycontain.image.workspace import locked, try_lock
 
 pytestmark = pytest.mark.kernel
@@ -121,3 +126,72 @@ def test_a_list_after_a_kill_shows_what_is_there_whatever_the_clock_says(data: s
     assert [each.names for each in images.list_images(data)] == [()]
     images.prune_images(data)
     assert images.list_images(data) == [] and not records.is_changing(data)
+
+
+def flip(path: str) -> None:
+    """One bit rots; the size stays."""
+    with open(path, "r+b") as file:
+        first = file.read(1)
+        file.seek(0)
+        file.write(bytes((first[0] ^ 1,)))
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+def test_a_damaged_blob_is_mended_by_bringing_the_image_again(data: str, what: str) -> None:  # noqa: F811
+    """It was taken for there, by its size, for ever: the error said to fetch it again, and that did nothing."""
+    image_id = put(data, "app", busybox())
+    archive = io.BytesIO()
+    images.save(data, ["app"], archive)
+    image = read_record(data, image_id)
+    flip(
+        blob_path(
+            data, {"manifest": image.manifest, "config": image.config, "layer": image.layers[0].descriptor}[what].digest
+        )
+    )
+    shutil.rmtree(layer_path(data, image.layers[0].diff_id))
+    images.load(data, io.BytesIO(archive.getvalue()))
+    check_whole(data, nothing_else=False)
+    images.remove_image(data, "app")
+    images.prune_images(data)
+    check_whole(data, nothing_else=True)
+
+
+def test_indexes_that_list_each_other_ten_thousand_times_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pycontain.errors import ImageNotFound
+    from pycontain.image.layout import Layout
+
+    writer = LayoutWriter(tmp_path / "oci")
+    inner = writer.index(writer.manifest())
+    for _ in range(3):
+        inner = writer.index(*[inner] * 3000)
+    path = writer.finish(*[inner] * 3000)
+    read: list[object] = []
+    monkeypatch.setattr(
+        Layout, "read", lambda self, each, original=Layout.read: read.append(each) or original(self, each)
+    )
+    with Layout(path) as layout, pytest.raises(ImageNotFound):
+        layout.find("@sha256:" + "1" * 64)
+    assert len(read) == 4
+
+
+def test_a_push_meets_the_removal_of_another_image(data: str) -> None:  # noqa: F811
+    from pycontain.image.names import parse_reference
+    from pycontain.image.push import _origins
+    from pycontain.image.records import set_names
+
+    image_id = put(data, "q.io/app")
+    set_names(data, [parse_reference("q.io/gone@sha256:" + "1" * 64)], "sha256:" + "2" * 64)
+    assert _origins(data, parse_reference("q.io/app"), read_record(data, image_id)) == {}
+
+
+def test_a_registry_lists_tags_that_are_none(data: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    from pycontain.errors import InvalidArgument
+    from pycontain.image.registry.client import Registry
+
+    for tag in ("../../../etc", "..", "x/y", "a@b", "-x", "x" * 129, "", "%2F"):
+        monkeypatch.setattr(Registry, "tags", lambda self, tag=tag: iter(("ok", tag)))
+        with pytest.raises(InvalidArgument, match="invalid reference format"):
+            images.pull(data, "127.0.0.1:1/app", all_tags=True)
+    assert not os.path.exists(f"{data}/names")
