@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
 
-from ..errors import Conflict
+from ..errors import Conflict, ImageNotFound
 from .blobs import open_blob, read_blob
 from .digest import Digest
 from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, as_oci_layer, descriptor_to_json, parse_json
@@ -121,7 +121,11 @@ def _origins(data_root: str, name: ImageName, found: ImageRecord) -> dict[Digest
         }
         if not paths:
             continue
-        for layer in read_record(data_root, image_id).layers:
+        try:
+            layers = read_record(data_root, image_id).layers
+        except ImageNotFound:
+            continue  # another one, removed meanwhile
+        for layer in layers:
             if layer.descriptor.digest in wanted:
                 origins.setdefault(layer.descriptor.digest, []).extend(sorted(paths))
     return origins
