@@ -8,6 +8,8 @@ records of all other images; there is no counter that could be wrong.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 
 from ..errors import Conflict
 from ..record import record
@@ -28,11 +30,11 @@ from .records import (
     write_index,
 )
 from .usage import try_claim
-from .workspace import locked, release, storing, try_lock, workspace
+from .workspace import is_removed, locked, release, removal_name, removal_space, storing, try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from .names import ImageName
     from .records import ImageInfo
@@ -54,7 +56,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
     By id all names go, when they are of one repository or with ``force``.
     Raises: ImageNotFound, InvalidArgument; Conflict: a container uses it, or it has names in several repositories.
     """
-    with storing(f"remove {text}"), workspace(data_root) as (work, _), locked(data_root, "index"):
+    with _removing(data_root, f"remove {text}") as work, locked(data_root, "index"):
         image_id = find_id(data_root, text)
         names = image_names(data_root).get(image_id, [])
         given = _as_name(data_root, text, image_id)
@@ -80,7 +82,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
                     raise
         for each in going:
             drop_name(data_root, each)
-        write_index(data_root)
+        _write_index(data_root)
         return done + removed
 
 
@@ -91,7 +93,7 @@ def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = Fals
 
     done: list[Removed] = []
     freed = 0
-    with storing("prune"), workspace(data_root) as (work, _):
+    with _removing(data_root, "prune") as work:
         with locked(data_root, "index"):
             names = image_names(data_root)
             references = _References(data_root)
@@ -105,10 +107,29 @@ def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = Fals
                     continue
                 done += [*(Removed(action="Untagged", what=name) for name in own), *removed]
             if done or is_changing(data_root):
-                write_index(data_root)
+                _write_index(data_root)
         sweep(data_root, work)
         freed = _bytes_below(work)
     return done, freed
+
+
+@contextmanager
+def _removing(data_root: str, what: str) -> Iterator[str]:
+    """Where to move what is removed; at the end it is deleted, and then there is room for ``index.json`` on a disk that was full."""
+    with storing(what):
+        with removal_space(data_root) as work:
+            yield work
+        if is_changing(data_root):
+            with locked(data_root, "index"):
+                write_index(data_root)
+
+
+def _write_index(data_root: str) -> None:
+    try:
+        write_index(data_root)
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT) or not is_changing(data_root):
+            raise
 
 
 def _as_name(data_root: str, text: str, image_id: str) -> str:
@@ -228,7 +249,7 @@ def _chain(below: str, diff_id: str) -> str:
 
 def _move(path: str, work: str) -> bool:
     try:
-        os.rename(path, f"{work}/{os.path.basename(path)}-{os.urandom(4).hex()}")
+        os.rename(path, f"{work}/{removal_name(os.path.basename(path))}")
     except FileNotFoundError:
         return False
     return True
@@ -300,7 +321,10 @@ def _bytes_below(path: str) -> int:
     """What the files below hold on disk; a hard link counts once."""
     seen: set[tuple[int, int]] = set()
     total = 0
-    for above, _, files in os.walk(path):
+    for above, directories, files in os.walk(path):
+        if above == path:  # on a full disk it is where others work, too
+            directories[:] = filter(is_removed, directories)
+            files = list(filter(is_removed, files))
         for name in files:
             info = os.lstat(f"{above}/{name}")
             if (info.st_dev, info.st_ino) not in seen:

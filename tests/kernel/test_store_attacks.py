@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from image_cases import LayoutWriter
+from image_cases import LayoutWriter, member, tar
 from test_store_removal import ONE, TWO, busybox, check_whole, data, put  # noqa: F401 - data is a fixture
 
 import pycontain
@@ -195,3 +197,41 @@ def test_a_registry_lists_tags_that_are_none(data: str, monkeypatch: pytest.Monk
         with pytest.raises(InvalidArgument, match="invalid reference format"):
             images.pull(data, "127.0.0.1:1/app", all_tags=True)
     assert not os.path.exists(f"{data}/names")
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_full_disk_is_freed_by_removing_images(tmp_path: Path, kind: str) -> None:
+    """With not a block left: no room for a directory, nor for index.json."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if kind == "ext4":
+        subprocess.run(["truncate", "-s", "8M", f"{tmp_path}/image"], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-m0", f"{tmp_path}/image"], check=True)
+        subprocess.run(["mount", "-o", "loop", f"{tmp_path}/image", str(disk)], check=True)
+    else:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=True)
+    try:
+        root = str(disk / "data")
+        for number in range(4):
+            put(root, f"app:{number}" if number else "", tar(member("f", data=os.urandom(100_000 + number))))
+        fill(disk / "fill")
+        assert images.remove_image(root, "app:1")[0].what == "app:1"
+        assert [each.names for each in images.list_images(root)] == [("app:3",), ("app:2",), ()]
+        fill(disk / "fill")
+        removed, freed = images.prune_images(root)
+        assert len(removed) == 2 and freed >= 200_000
+        assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize >= 200_000
+        put(root, "again", ONE)
+        check_whole(root, nothing_else=True)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(path: Path) -> None:
+    with open(path, "ab", buffering=0) as file:
+        for size in (1 << 16, 64):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
