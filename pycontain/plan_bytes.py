@@ -21,6 +21,7 @@ NO_SLOT = -1
 ID_TOKEN = "\x01" * 64
 SHORT_ID_TOKEN = "\x02" * 12
 
+_MAX_SLOTS, _MAX_OPS = 256, 4096  # src/c/plan.h: PC_MAX_SLOTS, PC_MAX_OPS
 # The slots that every Plan is given, in this order; translated layers follow (plan_mounts).
 STDIN, STDOUT, STDERR, TEMPLATE, TOP, IDMAP, STUB = range(7)
 GIVEN = ("stdin", "stdout", "stderr", "template", "top", "idmap", "stub")
@@ -131,6 +132,12 @@ class Builder:
     def build(
         self, *, flags: int, clone_flags: int, cgroup_slot: int, args: tuple[str, ...], env: tuple[str, ...]
     ) -> Plan:
+        """Raises: InvalidArgument: more mounts and layers than a Plan can have."""
+        if self.n_slots > _MAX_SLOTS or any(len(section) > _MAX_OPS for section in self.sections):
+            raise InvalidArgument(
+                f"cannot plan a container with so many mounts, layers and namespaces: {self.n_slots} to be held open (at most "
+                f"{_MAX_SLOTS}) in {max(map(len, self.sections))} steps (at most {_MAX_OPS}): give it fewer mounts"
+            )
         ops = b"".join(b"".join(section) for section in self.sections)
         # the table starts 8-byte aligned: the header and the ops are multiples of 8
         strings_off = HEADER.size + len(ops)

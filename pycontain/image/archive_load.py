@@ -166,8 +166,9 @@ class _DockerArchive:
         return self._open(self._paths[descriptor.digest])
 
     def _manifest(self) -> list[dict[str, Any]]:
+        data = self._read("manifest.json")
         try:
-            entries = json.loads(self._read("manifest.json"))
+            entries = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"cannot load: the archive's manifest.json is no JSON: {error}") from None
         if (

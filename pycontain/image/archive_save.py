@@ -19,6 +19,7 @@ from .documents import IMAGE_NAME, OCI_INDEX, REF_NAME, Descriptor, descriptor_t
 from .names import parse_reference
 from .records import find_id, image_names, read_record
 from .usage import hold_image
+from .workspace import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def save_archive(data_root: str, wanted: Sequence[str], out: BinaryIO, *, format
         raise InvalidArgument(f"cannot save as {format!r}: the formats are {' and '.join(FORMATS)}")
     if not wanted:
         raise InvalidArgument("cannot save nothing: name an image")
-    import os
-
     chosen = _chosen(data_root, wanted)
     holds = [hold_image(data_root, image_id) for image_id in chosen]
     try:
@@ -50,7 +49,7 @@ def save_archive(data_root: str, wanted: Sequence[str], out: BinaryIO, *, format
         _write(data_root, images, out, format)
     finally:
         for each in holds:
-            os.close(each)
+            release(each)
 
 
 def _chosen(data_root: str, wanted: Sequence[str]) -> dict[str, list[str]]:

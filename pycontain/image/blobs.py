@@ -22,6 +22,7 @@ __all__ = [
     "blobs_dir",
     "check_bytes",
     "has_blob",
+    "is_damaged",
     "keep_bytes",
     "make_layout",
     "open_blob",
@@ -104,8 +105,18 @@ def check_bytes(data: bytes, descriptor: Descriptor) -> None:
         )
 
 
-def publish_blob(data_root: str, source: str, digest: Digest) -> None:
-    """Give a verified file on the data root's file system its name, durably. The same blob may be there already."""
+def is_damaged(data_root: str, descriptor: Descriptor) -> bool:
+    """Whether a blob that is there is not what its name says, which only reading all of it tells."""
+    hasher = new_hasher(descriptor.digest.algorithm)
+    with open_blob(data_root, descriptor) as blob:
+        while data := blob.read(1 << 20):
+            hasher.update(data)
+    return hasher.hexdigest() != descriptor.digest.encoded
+
+
+def publish_blob(data_root: str, source: str, digest: Digest, *, replace: bool = False) -> None:
+    """Give a verified file on the data root's file system its name, durably. The same blob may be there already; ``replace``:
+    it is damaged."""
     directory = blobs_dir(data_root, digest.algorithm)
     if digest.algorithm != "sha256":
         make_data_dir(directory)
@@ -118,7 +129,7 @@ def publish_blob(data_root: str, source: str, digest: Digest) -> None:
     target = f"{directory}/{digest.encoded}"
     try:
         # who uses an image holds a lock on its configuration's inode (usage.py): a good blob is not replaced
-        if os.stat(target, follow_symlinks=False).st_size == size:
+        if not replace and os.stat(target, follow_symlinks=False).st_size == size:
             os.unlink(source)
             return
     except FileNotFoundError:
@@ -145,8 +156,8 @@ def put_bytes(data_root: str, data: bytes, media_type: str) -> Descriptor:
 
 
 def keep_bytes(data_root: str, data: bytes, descriptor: Descriptor) -> None:
-    """Store a document whose digest the caller has verified. Idempotent."""
-    if not has_blob(data_root, descriptor):
+    """Store a document whose digest the caller has verified. Idempotent. One that is there and damaged is replaced."""
+    if not has_blob(data_root, descriptor) or is_damaged(data_root, descriptor):
         make_data_dir(blobs_dir(data_root, descriptor.digest.algorithm))
         replace_file(blob_path(data_root, descriptor.digest), data)
 

@@ -8,29 +8,33 @@ records of all other images; there is no counter that could be wrong.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 
 from ..errors import Conflict
 from ..record import record
-from .blobs import blob_path
-from .digest import Digest
+from .blobs import MAX_DOCUMENT_BYTES, blob_path
+from .digest import ALGORITHMS, Digest
 from .documents import parse_config
 from .layers import layer_path, size_path
 from .records import (
     ImageRecord,
+    begin_change,
     drop_name,
     find_id,
     image_names,
+    is_changing,
     list_records,
     named_id,
     read_record,
     write_index,
 )
 from .usage import try_claim
-from .workspace import locked, storing, try_lock, workspace
+from .workspace import is_removed, locked, release, removal_name, removal_space, storing, try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from .names import ImageName
     from .records import ImageInfo
@@ -52,7 +56,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
     By id all names go, when they are of one repository or with ``force``.
     Raises: ImageNotFound, InvalidArgument; Conflict: a container uses it, or it has names in several repositories.
     """
-    with storing(f"remove {text}"), workspace(data_root) as (work, _), locked(data_root, "index"):
+    with _removing(data_root, f"remove {text}") as work, locked(data_root, "index"):
         image_id = find_id(data_root, text)
         names = image_names(data_root).get(image_id, [])
         given = _as_name(data_root, text, image_id)
@@ -66,7 +70,8 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
         removed: list[Removed] = []
         if len(going) == len(names) and (prune or not given):
             try:
-                removed = _remove(data_root, work, read_record(data_root, image_id), going)
+                found = read_record(data_root, image_id)
+                removed = _remove(data_root, work, found, going, _References(data_root))
             except Conflict:
                 if given and not force:
                     raise Conflict(
@@ -77,7 +82,7 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
                     raise
         for each in going:
             drop_name(data_root, each)
-        write_index(data_root)
+        _write_index(data_root)
         return done + removed
 
 
@@ -88,23 +93,43 @@ def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = Fals
 
     done: list[Removed] = []
     freed = 0
-    with storing("prune"), workspace(data_root) as (work, _):
+    with _removing(data_root, "prune") as work:
         with locked(data_root, "index"):
             names = image_names(data_root)
-            for each in list_records(data_root):
+            references = _References(data_root)
+            for each in references.records:
                 own = names.get(each.id, [])
                 if (own and not all) or keep(info_of(each, own)):
                     continue
                 try:
-                    removed = _remove(data_root, work, each, own)
+                    removed = _remove(data_root, work, each, own, references)
                 except Conflict:
                     continue
                 done += [*(Removed(action="Untagged", what=name) for name in own), *removed]
-            if done:
-                write_index(data_root)
+            if done or is_changing(data_root):
+                _write_index(data_root)
         sweep(data_root, work)
         freed = _bytes_below(work)
     return done, freed
+
+
+@contextmanager
+def _removing(data_root: str, what: str) -> Iterator[str]:
+    """Where to move what is removed; at the end it is deleted, and then there is room for ``index.json`` on a disk that was full."""
+    with storing(what):
+        with removal_space(data_root) as work:
+            yield work
+        if is_changing(data_root):
+            with locked(data_root, "index"):
+                write_index(data_root)
+
+
+def _write_index(data_root: str) -> None:
+    try:
+        write_index(data_root)
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT) or not is_changing(data_root):
+            raise
 
 
 def _as_name(data_root: str, text: str, image_id: str) -> str:
@@ -142,7 +167,38 @@ def _short(image_id: str) -> str:
     return image_id.removeprefix("sha256:")[:12]
 
 
-def _remove(data_root: str, work: str, found: ImageRecord, names: Iterable[str]) -> list[Removed]:
+class _References:
+    """What all images have, counted by reading their records: once for all that one command removes. The caller holds the lock
+    ``index``, also for a hold of an image without a record (usage.py)."""
+
+    def __init__(self, data_root: str) -> None:
+        self.records = list_records(data_root)
+        self._blobs: dict[Digest, int] = {}
+        self._layers: dict[Digest, int] = {}
+        for each in self.records:
+            self._count(each, 1)
+        self._held = _held_layers(data_root, self._blobs)
+
+    def drop(self, image: ImageRecord) -> None:
+        """It is being removed."""
+        self._count(image, -1)
+
+    def has_blob(self, digest: Digest) -> bool:
+        return self._blobs.get(digest, 0) > 0
+
+    def has_layer(self, diff_id: Digest) -> bool:
+        return self._layers.get(diff_id, 0) > 0 or diff_id in self._held
+
+    def _count(self, image: ImageRecord, by: int) -> None:
+        for digest in {each.digest for each in image.blobs}:
+            self._blobs[digest] = self._blobs.get(digest, 0) + by
+        for diff_id in {each.diff_id for each in image.layers}:
+            self._layers[diff_id] = self._layers.get(diff_id, 0) + by
+
+
+def _remove(
+    data_root: str, work: str, found: ImageRecord, names: Iterable[str], references: _References
+) -> list[Removed]:
     """Moves an image and what only it had into the workspace. The caller holds the lock ``index``.
 
     Raises: Conflict: it is in use; then nothing has changed.
@@ -154,17 +210,15 @@ def _remove(data_root: str, work: str, found: ImageRecord, names: Iterable[str])
             "stop it first"
         )
     try:
-        others = [each for each in list_records(data_root) if each.id != found.id]
-        blobs = {each.digest for other in others for each in other.blobs}
-        layers = {each.diff_id for other in others for each in other.layers}
-        layers |= _held_layers(data_root, blobs | {found.config.digest})  # that one is held by our own claim
+        references.drop(found)
         for name in names:
             drop_name(data_root, name)
+        begin_change(data_root)
         # the record goes first: from here on nobody finds the image, and what is left of it is for a sweep
         _move(f"{data_root}/images/{found.id.removeprefix('sha256:')}", work)
         done = [Removed(action="Deleted", what=found.id)]
         for descriptor in found.blobs:
-            if descriptor.digest not in blobs:
+            if not references.has_blob(descriptor.digest):
                 _move(blob_path(data_root, descriptor.digest), work)
         chain = ""
         chains: list[tuple[Digest, str]] = []
@@ -172,15 +226,14 @@ def _remove(data_root: str, work: str, found: ImageRecord, names: Iterable[str])
             chain = _chain(chain, str(layer.diff_id))
             chains.append((layer.diff_id, chain))
         for diff_id, name in reversed(chains):
-            if diff_id not in layers:
-                layers.add(diff_id)
+            if not references.has_layer(diff_id):
                 if _move(layer_path(data_root, diff_id), work):
                     done.append(Removed(action="Deleted", what=name))
                 _move(size_path(data_root, diff_id), work)
         return done
     finally:
         if claim >= 0:
-            os.close(claim)
+            release(claim)
 
 
 def _chain(below: str, diff_id: str) -> str:
@@ -196,27 +249,27 @@ def _chain(below: str, diff_id: str) -> str:
 
 def _move(path: str, work: str) -> bool:
     try:
-        os.rename(path, f"{work}/{os.path.basename(path)}-{os.urandom(4).hex()}")
+        os.rename(path, f"{work}/{removal_name(os.path.basename(path))}")
     except FileNotFoundError:
         return False
     return True
 
 
-def _held_layers(data_root: str, referenced: set[Digest]) -> set[Digest]:
+def _held_layers(data_root: str, referenced: Container[Digest]) -> set[Digest]:
     """The layers of images without a record that are being run: of an OCI layout elsewhere (``oci:DIR``)."""
     held: set[Digest] = set()
-    for digits in _blobs(data_root):
-        if Digest("sha256", digits) in referenced:
+    for digest in _blobs(data_root):
+        if digest in referenced:
             continue
-        path = f"{data_root}/blobs/sha256/{digits}"
-        if os.lstat(path).st_size > 4 << 20:
+        path = blob_path(data_root, digest)
+        if os.lstat(path).st_size > MAX_DOCUMENT_BYTES:
             continue  # no configuration is as big
         claim = try_claim(path)
         if claim is None:
             with open(path, "rb") as file:
-                held.update(parse_config(file.read(), digits).diff_ids)
+                held.update(parse_config(file.read(), str(digest)).diff_ids)
         elif claim >= 0:
-            os.close(claim)
+            release(claim)
     return held
 
 
@@ -229,30 +282,32 @@ def sweep(data_root: str, work: str) -> None:
         if not alone:
             return
         with locked(data_root, "index"):
-            records = list_records(data_root)
-            blobs = {each.digest.encoded for one in records for each in one.blobs}
-            layers = {each.diff_id.encoded for one in records for each in one.layers}
-            layers |= {each.encoded for each in _held_layers(data_root, {Digest("sha256", each) for each in blobs})}
-            for digits in _blobs(data_root):
-                if digits in blobs:
+            references = _References(data_root)
+            for digest in _blobs(data_root):
+                if references.has_blob(digest):
                     continue
-                claim = try_claim(f"{data_root}/blobs/sha256/{digits}")
+                claim = try_claim(blob_path(data_root, digest))
                 if claim is not None:
-                    _move(f"{data_root}/blobs/sha256/{digits}", work)
+                    _move(blob_path(data_root, digest), work)
                     if claim >= 0:
-                        os.close(claim)
+                        release(claim)
             for directory in ("layers", "sizes"):
                 for entry in _entries(f"{data_root}/{directory}"):
-                    if entry not in layers:
+                    if not any(references.has_layer(Digest(each, entry)) for each in ALGORITHMS):
                         _move(f"{data_root}/{directory}/{entry}", work)
-            for directory in ("blobs/sha256", "images", "names"):
+            for directory in (*(f"blobs/{each}" for each in ALGORITHMS), "images", "names"):
                 for entry in _entries(f"{data_root}/{directory}"):
                     if entry.startswith("."):  # of a writer that was killed: all of them hold one of our two locks
                         _move(f"{data_root}/{directory}/{entry}", work)
 
 
-def _blobs(data_root: str) -> list[str]:
-    return [each for each in _entries(f"{data_root}/blobs/sha256") if not each.startswith(".")]
+def _blobs(data_root: str) -> list[Digest]:
+    return [
+        Digest(algorithm, each)
+        for algorithm in ALGORITHMS
+        for each in _entries(f"{data_root}/blobs/{algorithm}")
+        if not each.startswith(".")
+    ]
 
 
 def _entries(path: str) -> list[str]:
@@ -266,7 +321,10 @@ def _bytes_below(path: str) -> int:
     """What the files below hold on disk; a hard link counts once."""
     seen: set[tuple[int, int]] = set()
     total = 0
-    for above, _, files in os.walk(path):
+    for above, directories, files in os.walk(path):
+        if above == path:  # on a full disk it is where others work, too
+            directories[:] = filter(is_removed, directories)
+            files = list(filter(is_removed, files))
         for name in files:
             info = os.lstat(f"{above}/{name}")
             if (info.st_dev, info.st_ino) not in seen:

@@ -30,7 +30,7 @@ from .publish import check_names, publish_image
 from .records import ImageRecord, find_id, read_record
 from .rootfs import ImageConfig
 from .usage import hold_image
-from .workspace import locked, storing, workspace
+from .workspace import locked, release, storing, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def commit_changed(
             manifest = _store_documents(data_root, base, config, changed, layer, diff_id, author, message)
             found = publish_image(data_root, manifest, names, parent=base.id)
     finally:
-        os.close(hold)
+        release(hold)
     if found is None:
         raise Conflict("cannot commit: what was stored has been taken away at once by a removal: try again")
     return found

@@ -8,9 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["Digest", "new_hasher", "parse_digest"]
+__all__ = ["ALGORITHMS", "Digest", "new_hasher", "parse_digest"]
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
+ALGORITHMS = tuple(_HEX_LENGTH)
 _HEX = frozenset("0123456789abcdef")
 
 

@@ -112,8 +112,9 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
         raise ValueError(f"{word} is no JSON")
 
     try:
-        document = json.loads(data, object_pairs_hook=once, parse_constant=none)
-        if b"\\u" in data or not data.isascii():
+        # decoded here: json would take UTF-16 and UTF-32, too, which no other reader of images does
+        document = json.loads(data.decode(), object_pairs_hook=once, parse_constant=none)
+        if b"\\u" in data:
             json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InvalidArgument(f"cannot read {what}: half of a surrogate pair in a text") from None

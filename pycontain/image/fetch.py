@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, BinaryIO, Protocol
 
 from ..errors import InvalidArgument, PycontainError
-from .blobs import has_blob, make_layout, open_blob, publish_blob
+from .blobs import has_blob, is_damaged, make_layout, open_blob, publish_blob
 from .compression import compression_of, decompressed
 from .digest import Digest, new_hasher
 from .documents import Descriptor
@@ -133,16 +133,27 @@ class _Work:
                 if unpacked:
                     self._report.layer(digits, "Already exists")
                     return
-                self._report.layer(digits, "Extracting", 0, descriptor.size)
-                ensure_layer(self._data_root, diff_id, descriptor, self._stored, limits=self._limits)
+                if not self._extract(descriptor, diff_id):
+                    self._download(descriptor, diff_id, unpacked, damaged=True)
             else:
                 self._download(descriptor, diff_id, unpacked)
         self._report.layer(digits, "Pull complete")
 
+    def _extract(self, descriptor: Descriptor, diff_id: Digest) -> bool:
+        """Unpacks the stored blob; False: it is damaged."""
+        self._report.layer(descriptor.digest.encoded, "Extracting", 0, descriptor.size)
+        try:
+            ensure_layer(self._data_root, diff_id, descriptor, self._stored, limits=self._limits)
+        except InvalidArgument:
+            if not is_damaged(self._data_root, descriptor):
+                raise
+            return False
+        return True
+
     def _stored(self, descriptor: Descriptor) -> BinaryIO:
         return open_blob(self._data_root, descriptor)
 
-    def _download(self, descriptor: Descriptor, diff_id: Digest, unpacked: bool) -> None:
+    def _download(self, descriptor: Descriptor, diff_id: Digest, unpacked: bool, *, damaged: bool = False) -> None:
         with workspace(self._data_root) as (work, work_fd):
             download = _Download(self._source, descriptor, work_fd, self._report, self.stop)
             try:
@@ -158,7 +169,7 @@ class _Work:
                 raise InvalidArgument(
                     f"cannot use layer {descriptor.digest}: unpacked it is {found}, the configuration says {diff_id}"
                 )
-            publish_blob(self._data_root, f"{work}/blob", descriptor.digest)
+            publish_blob(self._data_root, f"{work}/blob", descriptor.digest, replace=damaged)
             if not unpacked:
                 with locked(self._data_root, f"layer-{diff_id.encoded}"):
                     if not os.path.isdir(layer_path(self._data_root, diff_id)):

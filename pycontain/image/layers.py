@@ -35,6 +35,7 @@ __all__ = [
     "unpack_stream",
 ]
 
+_MOST_LAYERS = 490  # the kernel's OVL_MAX_STACK is 500, and a container has some of its own
 _READ = 1 << 18
 _PIECES_AHEAD = 4  # of a megabyte
 _LAYER_MODE = 0o755  # of the root directory, when the layer does not say
@@ -231,4 +232,8 @@ def stack_layers(paths: list[str]) -> tuple[str, ...]:
             lower.append(path)
         if len(paths) > 1 and is_opaque(path):
             break
+    if len(lower) > _MOST_LAYERS:
+        raise InvalidArgument(
+            f"cannot use an image of {len(lower)} different layers: overlayfs takes at most {_MOST_LAYERS}: make one of fewer"
+        )
     return tuple(lower)

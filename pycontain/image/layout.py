@@ -161,14 +161,17 @@ class Layout:
     def _by_digest(self, text: str) -> Descriptor:
         digest = parse_digest(text)
         known = self.index()
+        read: set[Digest] = set()  # an index can list others ten thousand times each
         for _ in range(_MAX_NESTING):
+            inner: dict[Digest, Descriptor] = {}
             for each in known:
                 if each.digest == digest:
                     return each
-            inner = (each for each in known if each.media_type in INDEX_TYPES)
-            known = tuple(
-                leaf for each in inner for leaf in parse_index(self.read(each), each.media_type, str(each.digest))
-            )
+                if each.media_type in INDEX_TYPES and each.digest not in read:
+                    inner[each.digest] = each
+            read.update(inner)
+            leaves = (parse_index(self.read(each), each.media_type, str(each.digest)) for each in inner.values())
+            known = tuple({leaf.digest: leaf for many in leaves for leaf in many}.values())
         raise ImageNotFound(f"cannot find {digest} in {self.path}: no manifest of its index has that digest")
 
     def _by_name(self, ref: str, platform: Platform) -> Descriptor:

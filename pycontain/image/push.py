@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
 
-from ..errors import Conflict
+from ..errors import Conflict, ImageNotFound
 from .blobs import open_blob, read_blob
 from .digest import Digest
 from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, as_oci_layer, descriptor_to_json, parse_json
@@ -15,6 +14,7 @@ from .fetch import Stop, Stopped, first_failures
 from .names import ImageName, parse_reference
 from .records import find_id, image_names, named_id, read_record
 from .usage import hold_image
+from .workspace import release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def push_image(data_root: str, name: ImageName, target: Target, report: Report) 
         _upload(data_root, found.config, target, lambda _: None)
         digest = target.put_manifest(name.reference, data, found.manifest.media_type)
     finally:
-        os.close(hold)
+        release(hold)
     _remember(data_root, ImageName(repository=name.repository, tag="", digest=str(digest)), found)
     return digest, len(data)
 
@@ -121,7 +121,11 @@ def _origins(data_root: str, name: ImageName, found: ImageRecord) -> dict[Digest
         }
         if not paths:
             continue
-        for layer in read_record(data_root, image_id).layers:
+        try:
+            layers = read_record(data_root, image_id).layers
+        except ImageNotFound:
+            continue  # another one, removed meanwhile
+        for layer in layers:
             if layer.descriptor.digest in wanted:
                 origins.setdefault(layer.descriptor.digest, []).extend(sorted(paths))
     return origins

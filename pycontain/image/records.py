@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from ..errors import Conflict, ImageNotFound, InvalidArgument, errno_name
+from ..errors import Conflict, ImageNotFound, InvalidArgument, PycontainError, errno_name
 from ..record import record
 from .digest import Digest, parse_digest
 from .documents import OCI_INDEX, REF_NAME, Descriptor, descriptor_of, descriptor_to_json
@@ -26,11 +26,13 @@ __all__ = [
     "ImageInfo",
     "ImageRecord",
     "LayerRecord",
+    "begin_change",
     "drop_name",
     "find_id",
     "image_names",
     "list_images",
     "info_of",
+    "is_changing",
     "list_records",
     "named_id",
     "read_record",
@@ -41,6 +43,8 @@ __all__ = [
 
 _HEX = frozenset("0123456789abcdef")
 _MAX_RECORD_BYTES = 4 << 20
+# what reading a document that is none of ours raises
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, PycontainError)
 # what a list shows of an image, in its entry of index.json
 _ID, _CREATED, _SIZE, _DIGESTS, _LABELS = (
     f"dev.pycontain.image.{each}" for each in ("id", "created", "size", "digests", "labels")
@@ -100,7 +104,7 @@ def read_record(data_root: str, image_id: str) -> ImageRecord:
         return _parse(_read(f"{data_root}/images/{digits}"), digits)
     except FileNotFoundError:
         raise ImageNotFound(f"no such image: {image_id} is not in {data_root}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise _damaged(f"{data_root}/images/{digits}", error) from None
 
 
@@ -138,8 +142,7 @@ def image_names(data_root: str) -> dict[str, list[str]]:
 def list_images(data_root: str) -> list[ImageInfo]:
     """Every image, newest first; one without a name has no names. Raises: InvalidArgument: a record is damaged.
 
-    From ``index.json`` alone when that is newer than every change of the records, as it is unless a change was killed half-way:
-    one file instead of thousands.
+    From ``index.json`` alone when no change of the records was killed before it came to that: one file instead of thousands.
     """
     found = _from_index(data_root)
     if found is None:
@@ -149,6 +152,10 @@ def list_images(data_root: str) -> list[ImageInfo]:
 
 
 def _from_index(data_root: str) -> list[ImageInfo] | None:
+    """None when it may not be what the records say. Its time is looked at, too, for a data root that was copied, or changed by
+    hand; but times are too coarse for a kill in the tick of a clock in which it was written, and clocks are set back."""
+    if os.path.lexists(_mark(data_root)):
+        return None
     try:
         fd = os.open(f"{data_root}/index.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -168,14 +175,14 @@ def _from_index(data_root: str) -> list[ImageInfo] | None:
                 id=each[_ID],
                 names=tuple(filter(None, by_id.pop(each[_ID]))),
                 digests=tuple(each[_DIGESTS].split()),
-                created=each[_CREATED],
+                created=_text(each[_CREATED]),
                 size=int(each[_SIZE]),
-                labels=tuple(json.loads(each[_LABELS]).items()) if each[_LABELS] else (),
+                labels=_pairs(json.loads(each[_LABELS])) if each[_LABELS] else (),
             )
             for each in entries
             if each[_ID] in by_id
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *_MALFORMED):
         return None  # another tool's, or an older version's: the records have it
     finally:
         os.close(fd)
@@ -191,7 +198,7 @@ def _from_records(data_root: str) -> list[ImageInfo]:
             info = _info(f"sha256:{digits}", document, names.get(f"sha256:{digits}", ()))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *_MALFORMED) as error:
             raise _damaged(path, error) from None
         found.append(info)
     return found
@@ -248,6 +255,23 @@ def named_id(data_root: str, name: ImageName) -> str:
 # Changing: the caller holds the lock "index"
 
 
+def begin_change(data_root: str) -> None:
+    """From here to the end of :func:`write_index`, and beyond a kill in between, ``index.json`` is not what the records say."""
+    try:
+        os.close(os.open(_mark(data_root), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError:
+        pass  # a full disk: names can still be removed
+
+
+def is_changing(data_root: str) -> bool:
+    """Whether a change was killed before it had written ``index.json``."""
+    return os.path.lexists(_mark(data_root))
+
+
+def _mark(data_root: str) -> str:
+    return f"{data_root}/.index-changing"
+
+
 def write_record(data_root: str, found: ImageRecord) -> None:
     document: dict[str, Any] = {
         "manifest": descriptor_to_json(found.manifest),
@@ -262,16 +286,19 @@ def write_record(data_root: str, found: ImageRecord) -> None:
         "tagged": found.tagged,
     }
     data = json.dumps(document, separators=(",", ":")).encode()
+    begin_change(data_root)
     replace_file(f"{data_root}/images/{found.id.removeprefix('sha256:')}", data)
 
 
 def set_names(data_root: str, names: Sequence[ImageName], image_id: str) -> None:
     """Give the image these names; an image that had one of them loses it, atomically."""
+    begin_change(data_root)
     for name in names:
         replace_link(name_record_path(data_root, name), f"../images/{image_id.removeprefix('sha256:')}")
 
 
 def drop_name(data_root: str, name: str) -> None:
+    begin_change(data_root)
     try:
         os.unlink(f"{data_root}/names/{name.replace('/', '%2F')}")
     except FileNotFoundError:
@@ -297,6 +324,10 @@ def write_index(data_root: str) -> None:
         ]
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     replace_file(f"{data_root}/index.json", json.dumps(index, separators=(",", ":")).encode())
+    try:
+        os.unlink(_mark(data_root))
+    except FileNotFoundError:
+        pass
 
 
 def _ids(data_root: str) -> list[str]:
@@ -327,9 +358,9 @@ def _info(image_id: str, document: dict[str, Any], names: Iterable[str]) -> Imag
         id=image_id,
         names=tags,
         digests=digests,
-        created=document["created"],
-        size=document["unpacked"],
-        labels=tuple(document["labels"].items()),
+        created=_text(document["created"]),
+        size=_number(document["unpacked"]),
+        labels=_pairs(document["labels"]),
     )
 
 
@@ -341,19 +372,41 @@ def _parse(data: bytes, digits: str) -> ImageRecord:
         config=descriptor_of(document["config"], "the configuration"),
         layers=tuple(
             LayerRecord(
-                descriptor=descriptor_of(each, "a layer"), diff_id=parse_digest(each["diffId"]), size=each["unpacked"]
+                descriptor=descriptor_of(each, "a layer"),
+                diff_id=parse_digest(_text(each["diffId"])),
+                size=_number(each["unpacked"]),
             )
             for each in document["layers"]
         ),
-        created=document["created"],
-        labels=tuple(document["labels"].items()),
-        parent=document["parent"],
-        tagged=document["tagged"],
+        created=_text(document["created"]),
+        labels=_pairs(document["labels"]),
+        parent=_text(document["parent"]),
+        tagged=_number(document["tagged"]),
     )
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is needed")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise TypeError("a number is needed")
+    return value
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(each)) for name, each in value.items())
+
+
 def _damaged(path: str, error: Exception) -> InvalidArgument:
-    why = f"{error.strerror} ({errno_name(error.errno or 0)})" if isinstance(error, OSError) else str(error)
+    why = str(error)
+    if isinstance(error, OSError):
+        why = f"{error.strerror} ({errno_name(error.errno or 0)})"
+    elif isinstance(error, KeyError):
+        why = f"it has no {error}"
     return InvalidArgument(
         f"cannot read the record {path}: it is damaged: {why}: move it away, then pull, load or import the image again"
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..errors import ImageNotFound, PycontainError, RegistryError, Unsupported
 from .documents import Descriptor
-from .names import ImageName, parse_reference
+from .names import parse_image_name, parse_reference
 from .progress import Progress, Report
 from .pull import Pulled, parse_platform, pull_image
 
@@ -38,7 +38,8 @@ def pull_names(
     wanted = parse_platform(platform) if platform else None
     done = []
     with registry_of(name) as registry:
-        names = [ImageName(repository=name.repository, tag=each) for each in registry.tags()] if all_tags else [name]
+        # parsed, for a registry can call anything a tag
+        names = [parse_image_name(f"{name.repository}:{each}") for each in registry.tags()] if all_tags else [name]
         if not names:
             raise ImageNotFound(f"no such image: {name.domain}/{name.path} has no tags")
         for each in names:

@@ -10,8 +10,18 @@ import fcntl
 import os
 
 from ..errors import ImageNotFound
+from .workspace import locked
 
-__all__ = ["hold_image", "try_claim"]
+__all__ = ["hold_image", "hold_unrecorded", "try_claim"]
+
+
+def hold_unrecorded(data_root: str, image_id: str, lower: tuple[str, ...]) -> int:
+    """As :func:`hold_image`, for an image without a record (``oci:DIR``), on the layers ``lower``: a removal of another image
+    with the same layers learns of it by this hold only, so it waits, and then the layers are looked at again."""
+    with locked(data_root, "index", shared=True):
+        if not all(map(os.path.isdir, lower)):
+            raise _removed(image_id, data_root)
+        return hold_image(data_root, image_id)
 
 
 def hold_image(data_root: str, image_id: str) -> int:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from ..errors import SetupFailed, errno_name
 from .remove_tree import remove_entry
@@ -19,7 +19,11 @@ from .remove_tree import remove_entry
 __all__ = [
     "locked",
     "locked_unless",
+    "is_removed",
     "make_data_dir",
+    "release",
+    "removal_name",
+    "removal_space",
     "replace_file",
     "replace_link",
     "storing",
@@ -60,7 +64,7 @@ def locked(data_root: str, name: str, *, shared: bool = False) -> Iterator[None]
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        release(fd)
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def locked_unless(data_root: str, name: str, stop: Callable[[], bool]) -> Iterat
                 return
         yield False
     finally:
-        os.close(fd)
+        release(fd)
 
 
 @contextmanager
@@ -93,7 +97,13 @@ def try_lock(data_root: str, name: str) -> Iterator[bool]:
         else:
             yield True
     finally:
-        os.close(fd)
+        release(fd)
+
+
+def release(fd: int) -> None:
+    """Ends an flock and closes its descriptor. Closing alone leaves it held by every process forked meanwhile: they share it."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _open_lock(data_root: str, name: str) -> int:
@@ -125,10 +135,55 @@ def workspace(data_root: str) -> Iterator[tuple[str, int]]:
         os.close(parent_fd)
 
 
+@contextmanager
+def removal_space(data_root: str) -> Iterator[str]:
+    """A directory on the data root's file system for what is to be deleted, under names of :func:`removal_name`.
+
+    A workspace; or, on a disk so full that no directory can be made, and from which something is to be removed just therefore,
+    ``tmp`` itself.
+    """
+    with ExitStack() as stack:
+        try:
+            work, _ = stack.enter_context(workspace(data_root))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            work = f"{data_root}/tmp"
+            stack.callback(_remove_removed, work)
+        yield work
+
+
+def removal_name(name: str) -> str:
+    """Of something in a removal space: no other one's, and longer than a workspace's."""
+    return f"{name}-{os.urandom(4).hex()}.removed"
+
+
+def is_removed(name: str) -> bool:
+    return name.endswith(".removed")
+
+
+def _remove_removed(parent: str) -> None:
+    parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in filter(is_removed, os.listdir(parent_fd)):
+            try:
+                remove_entry(parent_fd, name)
+            except FileNotFoundError:
+                pass  # by another one
+    finally:
+        os.close(parent_fd)
+
+
 def _unheld(parent_fd: int) -> list[tuple[str, int]]:
     """Workspaces whose owner is gone, now held by us."""
     found = []
     for name in os.listdir(parent_fd):
+        if is_removed(name):  # of a removal on a full disk: nobody wants it
+            try:
+                remove_entry(parent_fd, name)
+            except FileNotFoundError:
+                pass
+            continue
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         except OSError:

@@ -11,7 +11,8 @@ from operator import attrgetter
 from .. import _native, parse
 from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
-from ..image.usage import hold_image
+from ..image.usage import hold_image, hold_unrecorded
+from ..image.workspace import release
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
 from ..plan_mounts import layers_given
@@ -43,6 +44,7 @@ __all__ = ["Running", "plan_for", "prepare_spec", "start"]
 
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 _INIT = os.path.join(_BIN, "pycontain-init")
+_HOLD_ATTEMPTS = 4
 _START_DEADLINE_NS = 60_000_000_000
 
 # What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
@@ -216,7 +218,7 @@ def _ready(
         running, launch = _ready_on(request, found, roots, console_size, begun, fault)
     except BaseException:
         if image_fd >= 0:
-            os.close(image_fd)
+            release(image_fd)
         raise
     running.image_fd = image_fd
     return running, launch
@@ -272,15 +274,21 @@ def _make_volumes(running: Running, found: Resolved) -> None:
 
 def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:
     """What the request depends on, and the descriptor that keeps its image, or -1."""
-    found = look(request, data_root=data_root)
-    if not found.rootfs.image_id:
-        return found, -1
-    try:
-        return found, hold_image(data_root, found.rootfs.image_id)
-    except ImageNotFound:  # removed since it was looked up; another one may have the name by now, or a pull bring it
-        forget_images()
+    for attempt in range(_HOLD_ATTEMPTS):
         found = look(request, data_root=data_root)
-        return found, hold_image(data_root, found.rootfs.image_id)
+        image_id = found.rootfs.image_id
+        if not image_id:
+            return found, -1
+        try:
+            if request.image.startswith("oci:"):
+                return found, hold_unrecorded(data_root, image_id, found.rootfs.lower)
+            return found, hold_image(data_root, image_id)
+        except ImageNotFound:
+            # removed since it was looked up; another one may have the name by now, or a pull bring it
+            forget_images()
+            if attempt == _HOLD_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _ready_bundle(
@@ -377,7 +385,7 @@ class Running:
         self._session.ids.release(self.request, maps)
         image_fd, self.image_fd = self.image_fd, -1
         if image_fd >= 0:
-            os.close(image_fd)
+            release(image_fd)
         after, self.after = self.after, None
         if after is not None:
             after()

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["declared", "directory_of", "make"]
 
+_MOST = 128  # each is a directory to copy, and mounts in the Plan
+
 
 def declared(request: RunRequest, volumes: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the image wants a volume and the request mounts nothing itself. Raises: InvalidArgument: at no possible place."""
+    """Where the image wants a volume and the request mounts nothing itself. Raises: InvalidArgument: at no possible place, or too many."""
     mounted = {posixpath.normpath(m.target) for m in request.mounts}
     found = []
     for path in volumes:
@@ -32,9 +34,20 @@ def declared(request: RunRequest, volumes: tuple[str, ...]) -> tuple[str, ...]:
             raise InvalidArgument(
                 f"cannot use image {request.image}: it declares {path!r} as a volume: that is its whole root"
             )
+        if target == "/proc" or target.startswith(
+            "/proc/"
+        ):  # CVE-2019-16884: what writes to /proc would write to the image's files
+            raise InvalidArgument(
+                f"cannot use image {request.image}: it declares {path[:200]!r} as a volume, in place of the kernel's own files"
+            )
         if target not in mounted:
             found.append(target)
-    return tuple(dict.fromkeys(found))
+    wanted = tuple(dict.fromkeys(found))
+    if len(wanted) > _MOST:
+        raise InvalidArgument(
+            f"cannot use image {request.image}: it declares {len(wanted)} volumes, the limit is {_MOST}"
+        )
+    return wanted
 
 
 def directory_of(container_directory: str) -> str:

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define HOLE ((size_t)64 << 10) /* what is as long and zero is not written */
 #define FILE_FLAGS (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC)
 
 static const char *name_of(const struct pc_unpack *u)
@@ -156,6 +157,7 @@ int unpack_open_file(struct pc_unpack *u, const struct tar_entry *e, int parent)
 		return fd;
 	u->file = fd;
 	u->sent = 0;
+	u->file_end = 0;
 	return e->sparse ? sys_ftruncate(fd, e->size) : 0;
 }
 
@@ -169,7 +171,7 @@ static void send_to_disk(struct pc_unpack *u, uint64_t to, uint64_t at_least)
 	u->sent = to;
 }
 
-int unpack_write(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, size_t n)
+static int write_all(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, size_t n)
 {
 	while (n > 0) {
 		long written = sys_pwrite(u->file, bytes, n, offset);
@@ -180,6 +182,39 @@ int unpack_write(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, siz
 		bytes += written;
 		offset += (uint64_t)written;
 		n -= (size_t)written;
+		u->file_end = u->file_end > offset ? u->file_end : offset;
+	}
+	return 0;
+}
+
+/* The length of the piece at `bytes`, up to the next multiple of HOLE in the file; whether it stays a hole: beyond the first,
+ * and all zeros. */
+static size_t piece(uint64_t offset, const uint8_t *bytes, size_t n, bool *hole)
+{
+	size_t left = HOLE - (size_t)(offset % HOLE), m = n < left ? n : left;
+
+	*hole = offset >= HOLE && bytes[0] == 0 && memcmp(bytes, bytes + 1, m - 1) == 0;
+	return m;
+}
+
+/* Long runs of zeros stay holes. A tar has no other way to say what a sparse file is, image-spec wants none, and a terabyte of
+ * them is a megabyte compressed: it would fill the disk at each start of a container that has it on a volume. */
+int unpack_write(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, size_t n)
+{
+	while (n > 0) {
+		size_t data = 0, m = 0;
+		bool hole = false;
+		while (data < n && !hole) {
+			m = piece(offset + data, bytes + data, n - data, &hole);
+			data += hole ? 0 : m;
+		}
+		int err = write_all(u, offset, bytes, data);
+		if (err < 0)
+			return err;
+		data += hole ? m : 0;
+		offset += data;
+		bytes += data;
+		n -= data;
 	}
 	send_to_disk(u, offset, 1u << 20);
 	return 0;
@@ -188,8 +223,10 @@ int unpack_write(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, siz
 int unpack_close_file(struct pc_unpack *u, const struct tar_entry *e)
 {
 	const struct timespec times[2] = {e->mtime, e->mtime};
-	int err = unpack_settle(u, u->file, e, true);
+	int err = u->file_end < e->size ? sys_ftruncate(u->file, e->size) : 0;
 
+	if (err == 0)
+		err = unpack_settle(u, u->file, e, true);
 	if (err == 0)
 		err = sys_utimensat(u->file, NULL, times, 0);
 	if (err == 0)

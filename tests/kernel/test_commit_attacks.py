@@ -1,8 +1,9 @@
-"""Commits and exports that are killed, meet each other, or meet the container's end."""
+"""Commits and exports that are killed, meet each other, or meet the container's end; volumes that an image should not have."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from test_commit import base, changing, roots  # noqa: F401 - a fixture
 from test_store_removal import check_whole
 
 import pycontain
-from pycontain.errors import Conflict
+from pycontain.errors import Conflict, InvalidArgument, PycontainError
 from pycontain.image.compress import write_layer
 from pycontain.runtime import cgroups, stillness
 from pycontain.runtime.foreground import of_running
@@ -142,3 +143,38 @@ def test_one_of_a_bundle_is_paused_though_it_has_no_directory_of_ours(busybox_ro
     with bundle(busybox_root, "sleep 1000") as image, pycontain.Container(image, stop_timeout=0) as c:
         c.pause()
         c.unpause()
+
+
+@pytest.mark.parametrize(
+    ("volume", "why"),
+    [
+        ("/proc", "in place of the kernel's own files"),
+        ("x/../proc/self/fd", "in place of the kernel's own files"),
+        ("/proc/sys/kernel", "in place of the kernel's own files"),
+        ("/etc/hosts", "cannot be mounted on each other"),
+        ("/" + "d" * 300, "ENAMETOOLONG"),
+        ("/" + "d/" * 3000, "ENAMETOOLONG"),
+        ("/..", "its whole root"),
+        ("/bin/busybox", "mounted on each other|not a directory"),
+    ],
+)
+def test_a_volume_at_no_possible_place_is_one_line(volume: str, why: str) -> None:
+    base(f"VOLUME {json.dumps([volume])}")
+    with pytest.raises(PycontainError, match=why) as caught:
+        pycontain.run("base", ["/bin/ls"])
+    assert "\n" not in str(caught.value)
+
+
+def test_three_thousand_volumes() -> None:
+    base("VOLUME " + json.dumps([f"/v{number}" for number in range(3000)]))
+    with pytest.raises(InvalidArgument, match="it declares 3000 volumes, the limit is 128"):
+        pycontain.run("base", ["/bin/ls"])
+    base("VOLUME " + json.dumps([f"/v{number}" for number in range(128)]))
+    assert pycontain.run("base", ["/bin/ls"], text=True, check=True).stdout.count("v") == 128 + len(["dev"])
+
+
+def test_more_mounts_than_a_plan_can_have_is_said(tmp_path: Path) -> None:
+    base()
+    mounts = [pycontain.bind(str(tmp_path), f"/m{number}") for number in range(400)]
+    with pytest.raises(InvalidArgument, match=r"so many mounts.*\(at most 256\)"):
+        pycontain.run("base", ["/bin/ls"], mounts=mounts)
