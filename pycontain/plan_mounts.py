@@ -99,6 +99,9 @@ def _root_propagation(spec: RuntimeSpec) -> int:
     return _MS_SLAVE if spec.linux.rootfs_propagation in ("slave", "rslave") else _MS_PRIVATE
 
 
+_MAX_LAYERS = 128
+
+
 def layers_given(mapped: bool, facts: HostFacts) -> bool:
     """Whether every layer of a root of layers, in a user namespace, is given to the executor: translated by its caller."""
     return mapped and facts.detached_templates and not facts.in_user_namespace
@@ -125,9 +128,9 @@ def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> i
     else:
         flags |= F_CLASSIC if translated else 0
         layers = tuple(f"@{TOP}" if layer == "@top" else layer for layer in spec.root.layers)
-    if not facts.overlay_layer_plus and len(layers) > 13:
+    if len(layers) > _MAX_LAYERS:
         raise Unsupported(
-            f"{len(layers)} layers need overlay's lowerdir+ (Linux 6.5); this kernel is {facts.kernel[0]}.{facts.kernel[1]}"
+            f"{len(layers)} layers are more than the {_MAX_LAYERS} that one root can have (Docker's own limit): build the image with fewer"
         )
     if facts.in_user_namespace and facts.kernel < (5, 11):
         raise Unsupported(

@@ -47,18 +47,25 @@ static int set_dir(int fs, const char *key, int fd, bool by_fd)
 	return sys_fsconfig(fs, FSCONFIG_SET_STRING, key, path, 0);
 }
 
-/* Before "lowerdir+" (6.5) all lower layers go in one string of at most 255 bytes. */
-static int set_lower_classic(int fs, const int *fds, uint32_t n)
+/* Before "lowerdir+" (6.5) all lower layers go in one string: of at most 255 bytes for fsconfig, of a page for mount(2). */
+static int list_layers(char *list, size_t room, const char *before, const int *fds, uint32_t n)
 {
-	char list[256];
 	size_t used = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		int len = snprintf(list + used, sizeof list - used, "%s/proc/self/fd/%d", i ? ":" : "", fds[i]);
-		if (len < 0 || (used += (size_t)len) >= sizeof list)
+		int len = snprintf(list + used, room - used, "%s%s%d", i ? ":" : "", before, fds[i]);
+		if (len < 0 || (used += (size_t)len) >= room)
 			return -E2BIG;
 	}
-	return sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", list, 0);
+	return (int)used;
+}
+
+static int set_lower_classic(int fs, const int *fds, uint32_t n)
+{
+	char list[256];
+	int err = list_layers(list, sizeof list, "/proc/self/fd/", fds, n);
+
+	return err < 0 ? err : sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", list, 0);
 }
 
 #define MAX_LAYERS 128
@@ -88,16 +95,17 @@ static int reopen_here(int fd)
 	return fd_take(&again);
 }
 
-/* The layer's fd, as it is or translated; `attach_at` >= 0: the translated mount is attached there. A tmpfs cannot be
+/* The layer's fd, as it is or translated; `apart`: we are in a mount namespace of this overlay's own; `attach_at` >= 0: the
+ * translated mount is attached there. A tmpfs cannot be
  * translated before 6.3: the template has the container's owners already when layers are attached. */
-static int take_layer(const struct pc_job *job, const struct pc_op *op, const char *layer, int attach_at, int *own)
+static int take_layer(const struct pc_job *job, const struct pc_op *op, const char *layer, bool apart, int attach_at, int *own)
 {
 	int fd = open_layer(job, layer, own);
 
+	if (fd >= 0 && apart && layer[0] == '@')
+		return *own = reopen_here(fd);
 	if (fd < 0 || op->slot2 < 0)
 		return fd;
-	if (attach_at >= 0 && layer[0] == '@')
-		return *own = reopen_here(fd);
 	int mapped = map_layer(fd, job->slots[op->slot2]);
 	if (mapped < 0)
 		return mapped;
@@ -107,23 +115,35 @@ static int take_layer(const struct pc_job *job, const struct pc_op *op, const ch
 	return err < 0 ? err : mapped;
 }
 
-static int set_layers(const struct pc_job *job, const struct pc_op *op, int fs, int attach_at, int *own)
+static int take_layers(const struct pc_job *job, const struct pc_op *op, bool apart, int attach_at, int *fds, int *own)
 {
-	bool by_fd = op->flags & PC_F_LAYER_FDS, plus = by_fd || (op->flags & PC_F_LAYER_PLUS);
 	const char *layer = pc_str(&job->plan, op->s3);
-	int fds[MAX_LAYERS];
 
 	if (op->n > MAX_LAYERS)
 		return -E2BIG;
 	for (uint32_t i = 0; i < op->n; i++, layer = pc_next(layer)) {
-		fds[i] = take_layer(job, op, layer, attach_at, &own[i]);
+		fds[i] = take_layer(job, op, layer, apart, attach_at, &own[i]);
 		if (fds[i] < 0)
 			return fds[i];
-		int err = plus ? set_dir(fs, "lowerdir+", fds[i], by_fd) : 0;
+	}
+	return 0;
+}
+
+static bool one_by_one(const struct pc_op *op)
+{
+	return op->flags & (PC_F_LAYER_FDS | PC_F_LAYER_PLUS);
+}
+
+static int set_layers(const struct pc_op *op, int fs, const int *fds)
+{
+	if (!one_by_one(op))
+		return set_lower_classic(fs, fds, op->n);
+	for (uint32_t i = 0; i < op->n; i++) {
+		int err = set_dir(fs, "lowerdir+", fds[i], op->flags & PC_F_LAYER_FDS);
 		if (err < 0)
 			return err;
 	}
-	return plus ? 0 : set_lower_classic(fs, fds, op->n);
+	return 0;
 }
 
 /* A kernel may be built, or its module told, to rename directories by a redirect and to copy up no more than attributes.
@@ -137,11 +157,44 @@ static int set_marks(const struct pc_op *op, int fs)
 	return err < 0 ? err : sys_fsconfig(fs, FSCONFIG_SET_STRING, "metacopy", "off", 0);
 }
 
+/* More layers than fsconfig's string has room for, on a kernel without "lowerdir+". */
+#define CLASSIC_LAYERS 13
+
+static bool is_long(const struct pc_op *op)
+{
+	return !one_by_one(op) && op->n > CLASSIC_LAYERS;
+}
+
+/* By mount(2), and a detached copy of that: in a mount namespace that only this thread is in, with a working directory of its
+ * own, in which a layer's name is the number of its fd. Over /proc, for translated layers cover the container's directory. */
+static int mount_classic(const struct pc_op *op, const int *fds, int upper, int work)
+{
+	char data[4096];
+	const int head = upper < 0 ? snprintf(data, sizeof data, "lowerdir=")
+				   : snprintf(data, sizeof data, "upperdir=%d,workdir=%d,%s%s", upper, work,
+					      op->flags & PC_F_VOLATILE ? "volatile," : "",
+					      op->flags & PC_F_USERXATTR ? "userxattr,lowerdir=" : "redirect_dir=nofollow,metacopy=off,lowerdir=");
+	int err = list_layers(data + head, sizeof data - (size_t)head, "", fds, op->n);
+
+	if (err >= 0)
+		err = sys_chdir("/proc/self/fd");
+	if (err >= 0)
+		err = sys_mount("overlay", "/proc", "overlay", 0, data);
+	if (err < 0)
+		return err;
+	scoped_fd int tree = sys_open_tree(AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0 || !op->x)
+		return fd_take(&tree);
+	err = pc_mount_attributes(tree, op->x, 0, -1, 0);
+	return err < 0 ? err : fd_take(&tree);
+}
+
 static int create_overlay(const struct pc_job *job, const struct pc_op *op, bool attach, int *own)
 {
 	bool by_fd = op->flags & PC_F_LAYER_FDS, writable = pc_str(&job->plan, op->s1)[0] != '\0';
 	scoped_fd int fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
 	scoped_fd int upper = -1, work = -1, parent = -1;
+	int fds[MAX_LAYERS];
 
 	if (fs < 0)
 		return fs;
@@ -155,7 +208,11 @@ static int create_overlay(const struct pc_job *job, const struct pc_op *op, bool
 		return parent;
 	int err = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "overlay", 0);
 	if (err == 0)
-		err = set_layers(job, op, fs, parent, own);
+		err = take_layers(job, op, attach || is_long(op), parent, fds, own);
+	if (err == 0 && is_long(op))
+		return mount_classic(op, fds, upper, work);
+	if (err == 0)
+		err = set_layers(op, fs, fds);
 	if (err < 0)
 		return err;
 	if (writable) {
@@ -186,6 +243,7 @@ static int make_overlay(const struct pc_job *job, const struct pc_op *op, bool a
 struct attached {
 	const struct pc_job *job;
 	const struct pc_op *op;
+	bool attach;
 	int result;
 };
 
@@ -197,15 +255,15 @@ static void *attached_main(void *arg)
 	if (a->result == 0)
 		a->result = sys_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 	if (a->result == 0)
-		a->result = make_overlay(a->job, a->op, true);
+		a->result = make_overlay(a->job, a->op, a->attach);
 	return NULL;
 }
 
 /* Before 6.15 a detached mount cannot be a layer, and a translated layer is one: it is attached for a moment in a mount
  * namespace that only a thread of this purpose is in. */
-static int make_overlay_attached(const struct pc_job *job, const struct pc_op *op)
+static int make_overlay_apart(const struct pc_job *job, const struct pc_op *op, bool attach)
 {
-	struct attached a = {.job = job, .op = op};
+	struct attached a = {.job = job, .op = op, .attach = attach};
 	pthread_t thread;
 	sigset_t all, old;
 
@@ -222,7 +280,7 @@ int pc_make_overlay(const struct pc_job *job, const struct pc_op *op)
 {
 	bool attach = op->slot2 >= 0 && (op->flags & PC_F_CLASSIC);
 
-	return attach ? make_overlay_attached(job, op) : make_overlay(job, op, false);
+	return attach || is_long(op) ? make_overlay_apart(job, op, attach) : make_overlay(job, op, false);
 }
 
 PC_EXPORT int pc_mount_attributes(int32_t fd, uint64_t set, uint64_t clear, int32_t userns_fd, int32_t recursive)
