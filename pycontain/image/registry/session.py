@@ -17,7 +17,7 @@ from .auth import Authenticator
 from .failures import Failure, clean_text
 from .settings import Endpoint, RegistrySettings, Trust
 from .transport import Answer, Timeouts, Transport
-from .urls import Url, host_and_port, resolve
+from .urls import Url, host_and_port, is_internal, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ class Session:
             url = resolve(base, reference)
         except ValueError as error:
             raise Failure(f"it points to {error}") from None
+        if self._foreign and is_internal(url.host) and not is_internal(base.host):
+            raise Failure(f"it points to {url.shown}, an address inside a network")
         if base.scheme == "https" and url.scheme == "http" and not self.endpoint.insecure:
             behind = url.host == base.host
             raise Failure(
