@@ -16,6 +16,8 @@ from ..record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..image.commit import Changed
     from ..request import RunRequest
     from .roots import Roots
@@ -100,12 +102,15 @@ def write(running: Running) -> None:
         path = f"{running.directory}/record"
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, repr((_FORMAT, values)).encode())
+            data = repr((_FORMAT, values)).encode()
+            whole = os.write(fd, data) == len(data)
         finally:
             os.close(fd)
-        os.rename(f"{path}.new", path)
-    except (FileNotFoundError, Conflict):
-        pass  # it has ended, and its directory with it
+        if whole:
+            os.rename(f"{path}.new", path)
+    except (OSError, Conflict):
+        # It has ended, and its directory with it; or the disk is full: then it runs all the same, and nobody else can commit it.
+        pass
 
 
 _NAMES = Foreground.__dict__["__slots__"]
@@ -155,9 +160,18 @@ def _read(path: str, text: str) -> Foreground:
                     f"No such container: {text}: it has just ended, or belongs to a Python program, whose own it is"
                 ) from None
             time.sleep(0.01)
-    version, values = literal_eval(data.decode())
-    if version != _FORMAT:
-        raise InvalidArgument(f"container {text} was started by another version of pycontain: use that one for it")
+    try:
+        version, values = literal_eval(data.decode())
+        if version == _FORMAT:
+            return _of_values(values)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise InvalidArgument(
+            f"cannot read the record {path}: it is damaged: end container {text}, and start it again"
+        ) from None
+    raise InvalidArgument(f"container {text} was started by another version of pycontain: use that one for it")
+
+
+def _of_values(values: tuple[Any, ...]) -> Foreground:
     fields = dict(zip(_NAMES, values, strict=True))
     fields["config"] = ImageConfig(**dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True)))
     return Foreground(**fields)

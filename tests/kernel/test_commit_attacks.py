@@ -17,6 +17,7 @@ from test_commit import base, changing, roots  # noqa: F401 - a fixture
 from test_store_removal import check_whole
 
 import pycontain
+from pycontain.engine import images
 from pycontain.errors import Conflict, InvalidArgument, PycontainError
 from pycontain.image.compress import write_layer
 from pycontain.runtime import cgroups, stillness
@@ -178,3 +179,14 @@ def test_more_mounts_than_a_plan_can_have_is_said(tmp_path: Path) -> None:
     mounts = [pycontain.bind(str(tmp_path), f"/m{number}") for number in range(400)]
     with pytest.raises(InvalidArgument, match=r"so many mounts.*\(at most 256\)"):
         pycontain.run("base", ["/bin/ls"], mounts=mounts)
+
+
+@pytest.mark.parametrize("record", [b"", b"(1, (", b"[" * 10_000, b"\xff", b"1", b"(1, ('a',))", b"open('/x')"])
+def test_a_damaged_record_of_a_container_is_one_line(record: bytes) -> None:
+    base()
+    with changing(":") as c:
+        Path(c._running.directory, "record").write_bytes(record)
+        run_root = os.environ["PYCONTAIN_RUN_ROOT"]
+        with pytest.raises(InvalidArgument, match="damaged|another version") as caught:
+            images.commit(os.environ["PYCONTAIN_DATA_ROOT"], run_root, c.id)
+        assert "\n" not in str(caught.value)
