@@ -70,6 +70,10 @@ def fetch_layers(
     make_layout(data_root)
     work = _Work(data_root, source, report, limits)
     wanted = list(dict.fromkeys(layers))
+    most = _most_bytes(limits)
+    for descriptor, _ in wanted:
+        if descriptor.size > most:
+            raise InvalidArgument(f"cannot use layer {descriptor.digest}: {descriptor.size} bytes, the limit is {most}")
     for position, (descriptor, _) in enumerate(wanted):
         report.layer(descriptor.digest.encoded, "Pulling fs layer")
         if position >= _AT_ONCE:
@@ -88,6 +92,12 @@ def fetch_layers(
                 pool.shutdown(wait=True, cancel_futures=True)
         if failed:
             raise min(failed, key=lambda error: isinstance(error, Stopped))
+
+
+def _most_bytes(limits: LayerLimits | None) -> int:
+    from .unpack import LayerLimits
+
+    return (limits or LayerLimits()).max_bytes
 
 
 def first_failures(running: list[Future[None]], stop: Stop) -> list[BaseException]:
@@ -187,7 +197,12 @@ class _Work:
         # Another image has the same layer, compressed otherwise: only the blob is new.
         compression = compression_of(download.peek())
         plain = HashingReader(decompressed(stream, compression), diff_id.algorithm)
-        plain.drain()
+        most = _most_bytes(self._limits)
+        while plain.read(_CHUNK):
+            if plain.size > most:
+                raise InvalidArgument(
+                    f"cannot use layer {download.descriptor.digest}: it has more than {most} bytes unpacked"
+                )
         download.drain()
         return plain.digest, 0
 
