@@ -19,6 +19,7 @@ from .remove_tree import remove_entry
 __all__ = [
     "locked",
     "locked_unless",
+    "inherit_nothing",
     "is_removed",
     "make_data_dir",
     "release",
@@ -126,6 +127,7 @@ def workspace(data_root: str) -> Iterator[tuple[str, int]]:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent_fd)
             fcntl.flock(fd, fcntl.LOCK_EX)
         try:
+            inherit_nothing(fd, 0o700)
             _remove_held(parent_fd, stale)
             yield f"{parent}/{name}", fd
         finally:
@@ -172,6 +174,18 @@ def _remove_removed(parent: str) -> None:
                 pass  # by another one
     finally:
         os.close(parent_fd)
+
+
+def inherit_nothing(fd: int, mode: int) -> None:
+    """A directory just made, as its maker's own: a data root may lie in one with a default ACL or the set-group-id bit, which
+    would go on into every layer and every container."""
+    for name in ("system.posix_acl_access", "system.posix_acl_default"):
+        try:
+            os.removexattr(fd, name)
+        except OSError:
+            pass  # there is none, or the file system has none
+    os.fchown(fd, os.geteuid(), os.getegid())
+    os.fchmod(fd, mode)
 
 
 def _unheld(parent_fd: int) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from _thread import RLock
 
 from .. import _native, limits
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..image.workspace import inherit_nothing
 from ..limits import CGROUP_BASE
 from . import cgroup_tree
 from . import template as templates
@@ -36,6 +37,15 @@ _STUB = f"{_BIN}/pycontain-exec"
 
 
 _BROKEN = "Install or build pycontain again"
+
+
+def _make_owners_directory(path: str) -> None:
+    os.mkdir(path, 0o711)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        inherit_nothing(fd, 0o711)
+    finally:
+        os.close(fd)
 
 
 def _on_tmpfs(path: str) -> bool:
@@ -103,7 +113,7 @@ class Session:
             os.makedirs(base, 0o711, exist_ok=True)
             while not self._lock_owner():
                 pass
-            os.mkdir(self.directory, 0o711)
+            _make_owners_directory(self.directory)
             self.volatile = not _on_tmpfs(self.directory)  # nothing there to sync: the mark would only cost
         except OSError as e:
             number = e.errno or 0

@@ -171,7 +171,7 @@ def test_three_thousand_volumes() -> None:
     with pytest.raises(InvalidArgument, match="it declares 3000 volumes, the limit is 128"):
         pycontain.run("base", ["/bin/ls"])
     base("VOLUME " + json.dumps([f"/v{number}" for number in range(128)]))
-    assert pycontain.run("base", ["/bin/ls"], text=True, check=True).stdout.count("v") == 128 + len(["dev"])
+    assert str(pycontain.run("base", ["/bin/ls"], text=True, check=True).stdout).count("v") == 128 + len(["dev"])
 
 
 def test_more_mounts_than_a_plan_can_have_is_said(tmp_path: Path) -> None:
@@ -187,6 +187,6 @@ def test_a_damaged_record_of_a_container_is_one_line(record: bytes) -> None:
     with changing(":") as c:
         Path(c._running.directory, "record").write_bytes(record)
         run_root = os.environ["PYCONTAIN_RUN_ROOT"]
-        with pytest.raises(InvalidArgument, match="damaged|another version") as caught:
+        with pytest.raises(InvalidArgument, match=r"damaged|another version") as caught:
             images.commit(os.environ["PYCONTAIN_DATA_ROOT"], run_root, c.id)
         assert "\n" not in str(caught.value)
