@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from image_cases import member, tar
@@ -16,13 +17,7 @@ import pycontain
 from pycontain import host
 from pycontain.record import replaced
 
-pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYCONTAIN_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.setenv("PYCONTAIN_RUN_ROOT", str(tmp_path / "run"))
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
 
 
 def image_of(layers: int) -> str:
@@ -57,10 +52,10 @@ def image_of(layers: int) -> str:
 SCRIPT = "ls -d /own* | wc -l; cat /changed; echo; ls -d /gone*; echo w > /changed && cat /changed"
 
 
-def seen(image: str, **options: object) -> list[str]:
+def seen(image: str, **options: Any) -> list[str]:
     result = pycontain.run(
         image, ["/bin/busybox", "sh", "-c", f"export PATH=/; alias ls='busybox ls'; {_words()}"], text=True, **options
-    )  # type: ignore[arg-type]
+    )
     assert result.exit_code == 0, result.stderr
     return str(result.stdout).split()
 
@@ -75,7 +70,7 @@ def _words() -> str:
 
 @pytest.mark.parametrize("layers", [1, 13, 60, 127])
 @pytest.mark.parametrize("kernel", [None, (6, 1), (5, 19)])
-def test_roots(roots: None, monkeypatch: pytest.MonkeyPatch, layers: int, kernel: tuple[int, int] | None) -> None:
+def test_roots(monkeypatch: pytest.MonkeyPatch, layers: int, kernel: tuple[int, int] | None) -> None:
     if kernel is not None:  # the kernel does it all the same; whether it does on a real one is asked in the VM
         older = replaced(host.probe(), kernel=kernel)
         for module in ("look", "running"):
@@ -89,6 +84,6 @@ def test_roots(roots: None, monkeypatch: pytest.MonkeyPatch, layers: int, kernel
     assert len(os.listdir("/proc/self/fd")) == open_then
 
 
-def test_more_than_there_can_be(roots: None) -> None:
+def test_more_than_there_can_be() -> None:
     with pytest.raises(pycontain.Unsupported, match="129 layers are more than the 128 that one root can have"):
         pycontain.run(image_of(128), ["/bin/busybox", "true"])

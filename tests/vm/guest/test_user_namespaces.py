@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -133,7 +134,10 @@ def test_where_the_container_is(delegated: Path, image: str) -> None:
     with process:
         assert process.stdin is not None and process.stdout is not None and process.stdout.readline() == "ready\n"
         found = [p for p in delegated.rglob("memory.max") if p.read_text().strip() == str(64 << 20)]
-        inside = (found[0].parent / "cgroup.procs").read_text().split()
+        deadline = time.monotonic() + 30
+        inside: list[str] = []
+        while len(inside) < 2 and time.monotonic() < deadline:  # the shell has said so before it starts its cat
+            inside = (found[0].parent / "cgroup.procs").read_text().split()
         process.stdin.close()
         assert process.stdout.read() == "0::/\n"
     assert len(found) == 1 and len(inside) == 2 and process.returncode == 0  # the shell and its cat
