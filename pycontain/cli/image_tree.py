@@ -74,7 +74,7 @@ def _steps(details: ImageDetails) -> list[str]:
 def _drawn(name: str, details: ImageDetails, changes: list[LayerChanges], whole: bool) -> list[str]:
     width = _terminal_width()
     branch, last, trunk = ("├─ ", "└─ ", "│  ") if _has_boxes() else ("|- ", "`- ", "|  ")
-    platform = "/".join([part for part in (details.os, details.architecture, details.variant) if part])
+    platform = "/".join([printable([part])[0] for part in (details.os, details.architecture, details.variant) if part])
     number = len(details.layers)
     layers = f"{number} layer{'' if number == 1 else 's'}"
     lines = [f"{name}  {details.info.id[7:19]}  {human_size(details.info.size, 3)}, {layers}, {platform}"]

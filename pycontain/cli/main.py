@@ -256,8 +256,13 @@ def _leave(code: int) -> NoReturn:
 def _report(message: str, code: int) -> int:
     if not message:
         return code
+    line = " ".join(message.split(chr(10)))
+    if not line.isprintable():  # an image's or a registry's words, which could steer a terminal
+        from .table import printable
+
+        line = printable([line])[0]
     try:
-        sys.stderr.write(f"pycontain: {' '.join(message.split(chr(10)))}\n")
+        sys.stderr.write(f"pycontain: {line}\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody reads it; the exit code still says it

@@ -68,11 +68,14 @@ def unwritable(error: OSError) -> PycontainError:
 
 def complain(message: str) -> None:
     """One line on standard error, as the end of a command does it: for commands that go on with the next word."""
+    from .table import printable
+
     sys.stdout.flush()
+    line = printable([" ".join(message.split(chr(10)))])[0] + "\n"
     try:
-        sys.stderr.write(f"{' '.join(message.split(chr(10)))}\n")
+        sys.stderr.write(line)
     except UnicodeEncodeError:
-        sys.stderr.write(f"{' '.join(message.split(chr(10)))}\n".encode("ascii", "backslashreplace").decode())
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode())
 
 
 def one_for_errors(execute: Callable[[], int]) -> int:

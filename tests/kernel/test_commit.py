@@ -203,7 +203,7 @@ def test_by_name_from_another_process(tmp_path: Path) -> None:
             out = io.BytesIO()
             images.export(*roots, container, out)
             assert b"data/kept" in out.getvalue()
-            for text in ("nobody", "", "../x", container[:10] + "0", "0" * 64):
+            for text in ("nobody", "", "../x", container[:10] + ("1" if container[10] == "0" else "0"), "0" * 64):
                 with pytest.raises(ContainerNotFound, match="No such container"):
                     images.commit(*roots, text)
         finally:
