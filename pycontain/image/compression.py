@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["PREFIX_BYTES", "Inflater", "compression_of", "decompressed", "inflater"]
+__all__ = ["PREFIX_BYTES", "Inflater", "compression_of", "decompressed", "has_big_window", "inflater"]
 
 PREFIX_BYTES = 6
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
@@ -99,6 +99,17 @@ class _Plain(Inflater):
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         return iter((data,) if data else ())
+
+
+def has_big_window(prefix: bytes) -> bool:
+    """Whether a stream that begins so can take more than 8 MiB of memory to inflate: a zstd frame that says so, or does not say.
+
+    Spec: RFC 8878, 3.1.1.1.2 "Window_Descriptor"; 8 MiB is what it asks every decoder for, and what levels up to 19 use.
+    """
+    if compression_of(prefix) != "zstd" or len(prefix) < PREFIX_BYTES:
+        return False
+    single_segment = prefix[4] & 0x20
+    return bool(single_segment) or 10 + (prefix[5] >> 3) > 23
 
 
 def inflater(compression: str, layer: str = "the layer") -> Inflater:

@@ -226,6 +226,7 @@ def descriptor_of(value: object, what: str) -> Descriptor:
         ref_name=ref_name if isinstance(ref_name, str) else "",
         image_name=image_name if isinstance(image_name, str) else "",
         platform=_platform(platform, what) if isinstance(platform, dict) else None,
+        urls=_strings(value, "urls", what) if "urls" in value else (),
     )
 
 

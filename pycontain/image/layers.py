@@ -7,11 +7,12 @@ synced and renamed. It is never changed afterwards, so any number of containers 
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from errno import EDQUOT, ENOSPC
 from typing import BinaryIO
 
 from ..errors import InvalidArgument, PycontainError, SetupFailed, errno_name
-from .compression import PREFIX_BYTES, Inflater, compression_of, inflater
+from .compression import PREFIX_BYTES, Inflater, compression_of, has_big_window, inflater
 from .digest import Digest, new_hasher
 from .users import is_opaque
 from .workspace import locked, make_data_dir, workspace
@@ -38,6 +39,7 @@ __all__ = [
 _MOST_LAYERS = 490  # the kernel's OVL_MAX_STACK is 500, and a container has some of its own
 _READ = 1 << 18
 _PIECES_AHEAD = 4  # of a megabyte
+_ONE_BIG_WINDOW = allocate_lock()  # memory is bounded whatever the layers are: one of those that want 128 MiB at a time
 _LAYER_MODE = 0o755  # of the root directory, when the layer does not say
 
 
@@ -148,11 +150,20 @@ def unpack_stream(
     ``layer`` is what an error calls it. ``raw`` is read to its end. Raises: as :class:`LayerWriter`; InvalidArgument: the
     compressed stream is damaged; SetupFailed: reading it failed.
     """
-    from .unpack import LayerWriter
-
     prefix = _read(raw, PREFIX_BYTES, layer)
     while len(prefix) < PREFIX_BYTES and (more := _read(raw, PREFIX_BYTES - len(prefix), layer)):
         prefix += more  # a pipe may give a byte at a time
+    if not has_big_window(prefix):
+        return _unpack(raw, prefix, work_fd, algorithm, limits, layer)
+    with _ONE_BIG_WINDOW:
+        return _unpack(raw, prefix, work_fd, algorithm, limits, layer)
+
+
+def _unpack(
+    raw: HashingReader, prefix: bytes, work_fd: int, algorithm: str, limits: LayerLimits | None, layer: str
+) -> tuple[Digest, LayerStats]:
+    from .unpack import LayerWriter
+
     plain = inflater(compression_of(prefix), layer)
     os.mkdir("layer", 0o700, dir_fd=work_fd)
     layer_fd = os.open("layer", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)
