@@ -200,7 +200,7 @@ class AsyncContainer:
         if kind is None and self.container.poll() is None:
             if self.container.stdin is not None:
                 self.container.stdin.close()
-            self.container.terminate()
+            self.container.send_signal(self.container._running.stop_signal)
             try:
                 await _ended(self.container._running, 10.0)
             finally:

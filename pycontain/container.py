@@ -260,15 +260,20 @@ class Container:
         return None if self._running.outcome is None else self._running.outcome.usage
 
     def commit(
-        self, name: str = "", *, changes: Sequence[str] = (), author: str = "", message: str = "", pause: bool = True
-    ) -> Image:
+        self, name: str = "", *, changes: Sequence[str] = (), author: str = "", message: str = "", pause: bool = True,
+        compression: str = "gzip", level: int | None = None,
+    ) -> Image:  # fmt: skip
         """An image of what it has written so far, and of how it was started. ``changes``: "ENV A=b", "CMD [...]" as in a Dockerfile.
+        ``compression``: of the new layer: "gzip" (``level`` 1 to 9), "zstd" (1 to 22) or "" (none); on all cores.
 
         Raises: InvalidArgument: its root is no image's; Conflict: it has ended, or (without ``pause``) a file was cut short.
         """
         from .engine.image import commit
 
-        return commit(self._running, name, changes=changes, author=author, message=message, pause=pause)
+        return commit(
+            self._running, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
+            level=level,
+        )  # fmt: skip
 
     def export(self, target: str | os.PathLike[str] | IO[bytes]) -> None:
         """All its files, its own and its image's, as a tar. Raises: Conflict: it has ended, or a file was cut short meanwhile."""
@@ -337,9 +342,9 @@ class Container:
         self.send_signal(_SIGKILL)
 
     def stop(self, timeout: float = 10.0) -> int:
-        """SIGTERM, ``timeout`` seconds of grace, then SIGKILL. Returns the exit code."""
+        """The image's or the caller's stop signal (SIGTERM), ``timeout`` seconds of grace, then SIGKILL. Returns the exit code."""
         if self._running.outcome is None:
-            self.terminate()
+            self.send_signal(self._running.stop_signal)
             if self._running.wait(timeout) is None:
                 self.kill()
         return self.wait()
@@ -396,7 +401,7 @@ class Container:
                 pass
         if self._running.poll() is None:
             if grace > 0:
-                self.terminate()
+                self.send_signal(self._running.stop_signal)
                 self._running.wait(grace)
             self.kill()
             self._running.wait()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         selinux_label: str
         labels: Mapping[str, str]
         entrypoint: str | Sequence[str]
+        stop_signal: str
         memory: int | str
         memory_swap: int | str
         memory_reservation: int | str
@@ -172,6 +173,7 @@ _TABLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "selinux_label": ("selinux_label", _text),
     "labels": ("labels", _pairs),
     "entrypoint": ("entrypoint", _entrypoint),
+    "stop_signal": ("stop_signal", _text),
     "memory": ("memory_bytes", parse.size),
     "memory_swap": ("memory_swap_bytes", lambda v: -1 if v in (-1, "-1") else parse.size(v)),
     "memory_reservation": ("memory_reservation_bytes", parse.size),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import parse
 from ..errors import InvalidArgument
 from .arguments import Command, Option, Values, count, read
 from .output import one_for_errors, write
@@ -21,6 +22,8 @@ COMMAND = Command(
         Option(
             "-c --change", "INSTRUCTION", 'set in the image: CMD ["sh"], ENV A=b, WORKDIR /srv, USER...', repeat=True
         ),
+        Option("--compression", "KIND", "of the new layer: gzip, zstd or none (gzip)"),
+        Option("--compression-level", "N", "1 to 9 with gzip (1), 1 to 22 with zstd (3)"),
         Option("-h --help", "", "print this"),
         Option("-m --message", "TEXT", "why it is made"),
         Option("--no-pause", "", "let the container run on meanwhile"),
@@ -41,9 +44,12 @@ def _commit(values: Values, words: list[str], command: Command, roots: Roots) ->
         raise InvalidArgument(f"the new image's name is empty: leave it out, or write `{command.prog} {command.usage}`")
     from ..engine import images as engine
 
+    compression = parse.choice(values.compression or "gzip", ("gzip", "zstd", "none"))
+    level = None if values.compression_level is None else parse.integer(values.compression_level, 1, 22)
     image_id = engine.commit(
         roots.data_root, roots.run_root, words[0], name, changes=values.change or (), author=values.author or "",
         message=values.message or "", pause=values.pause and not values.no_pause,
+        compression="" if compression == "none" else compression, level=level,
     )  # fmt: skip
     write(image_id + "\n")
     return 0

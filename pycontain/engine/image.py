@@ -175,12 +175,16 @@ def images(*, data_root: str | None = None) -> list[Image]:
     return [Image._of(each, root) for each in _images.list_images(root)]
 
 
-def commit(running: Running, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool) -> Image:
+def commit(
+    running: Running, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool, compression: str,
+    level: int | None,
+) -> Image:  # fmt: skip
     """:meth:`pycontain.Container.commit`."""
     root = running.data_root
     image_id = _images.commit_found(
-        root, _found(running), name, changes=changes, author=author, message=message, pause=pause
-    )
+        root, _found(running), name, changes=changes, author=author, message=message, pause=pause,
+        compression=compression, level=level,
+    )  # fmt: skip
     return Image._of(_images.find_image(root, image_id), root)
 
 

@@ -156,7 +156,7 @@ def load(
 
 def commit(
     data_root: str, run_root: str, container: str, name: str = "", *, changes: Sequence[str] = (), author: str = "",
-    message: str = "", pause: bool = True,
+    message: str = "", pause: bool = True, compression: str = "gzip", level: int | None = None,
 ) -> str:  # fmt: skip
     """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
 
@@ -167,12 +167,16 @@ def commit(
     from ..runtime.roots import Roots
 
     found = find(Roots(data_root=data_root, run_root=run_root), container)
-    return commit_found(data_root, found, name, changes=changes, author=author, message=message, pause=pause)
+    return commit_found(
+        data_root, found, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
+        level=level,
+    )  # fmt: skip
 
 
 def commit_found(
-    data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool
-) -> str:
+    data_root: str, found: Foreground, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool,
+    compression: str, level: int | None,
+) -> str:  # fmt: skip
     from ..image.commit import commit_changed
     from ..runtime.stillness import check_lives, held_still
 
@@ -180,7 +184,7 @@ def commit_found(
     with held_still(found) if pause else nullcontext():
         return commit_changed(
             data_root, found.changed(), names, changes=changes, author=author, message=message,
-            check=lambda: check_lives(found, "commit"),
+            check=lambda: check_lives(found, "commit"), compression=compression, level=level,
         ).id  # fmt: skip
 
 

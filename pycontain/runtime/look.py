@@ -67,6 +67,8 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
             f"--cpus {request.cpus:g} is more than this machine has: write at most {online}, or leave it out for no limit"
         )
     rootfs = _rootfs(request, data_root, pull=create)
+    if rootfs.config.stop_signal:
+        _check_stop_signal(request, rootfs.config.stop_signal)
     user = _user(request, rootfs)
     nodes, rules = _devices(request)
     return Resolved(
@@ -119,6 +121,18 @@ def _rootfs(request: RunRequest, data_root: str, *, pull: bool) -> RootFS:
 
     pull_missing(data_root, request.image, platform=request.platform, missing=missing)
     return resolve(request.image, data_root=data_root, in_user_namespace=in_user_namespace, memo=memo)
+
+
+def _check_stop_signal(request: RunRequest, text: str) -> None:
+    from .. import parse
+
+    try:
+        parse.signal_number(text)
+    except InvalidArgument as error:
+        if not request.stop_signal:
+            raise InvalidArgument(
+                f"cannot use image {request.image}: its StopSignal: {error}; --stop-signal replaces it"
+            ) from None
 
 
 def _volumes(request: RunRequest, rootfs: RootFS) -> tuple[str, ...]:

@@ -357,6 +357,13 @@ class Running:
         return f"{self._session.directory}/{self.id}"
 
     @property
+    def stop_signal(self) -> int:
+        """The number of what asks it to end: the request's, else the image's, else SIGTERM."""
+        of_image = self.rootfs.config.stop_signal if self.rootfs is not None else ""
+        wanted = self.request.stop_signal or of_image
+        return parse.signal_number(wanted) if wanted else signals.SIGTERM
+
+    @property
     def maps(self) -> Mappings:
         return self._maps
 

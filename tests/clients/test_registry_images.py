@@ -194,8 +194,21 @@ def test_our_archives_in_docker_podman_and_skopeo(
     assert loaded.id == image.id and run(loaded.id) == "old\n"
 
 
-def test_umoci_and_skopeo_read_our_store(tmp_path: Path, data: Path, tree: Path) -> None:
+def test_umoci_skopeo_and_buildah_read_our_store(tmp_path: Path, data: Path, tree: Path) -> None:
     ours(tree, "ours:1")
     listed = subprocess.run(["umoci", "ls", "--layout", str(data)], capture_output=True, text=True, check=True).stdout
     assert listed.split() == ["ours:1"]
     subprocess.run(["skopeo", "--insecure-policy", "inspect", f"oci:{data}:ours:1"], check=True, capture_output=True)
+    storage = ["buildah", "--root", f"{tmp_path}/bs", "--runroot", f"{tmp_path}/br", "--storage-driver", "vfs"]
+    try:
+        pulled = subprocess.run(
+            [*storage, "from", f"oci:{data}:ours:1"], check=True, capture_output=True, text=True, timeout=100
+        )
+        config = subprocess.run(
+            [*storage, "inspect", "--format", "{{.OCIv1.Config.User}}", pulled.stdout.strip()],
+            check=True, capture_output=True, text=True, timeout=100,
+        ).stdout  # fmt: skip
+        assert config.strip() == "app"
+    finally:
+        subprocess.run([*storage, "rm", "--all"], capture_output=True, timeout=60, check=False)
+        subprocess.run([*storage, "rmi", "--all", "--force"], capture_output=True, timeout=60, check=False)

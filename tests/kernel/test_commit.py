@@ -311,3 +311,52 @@ def test_layers_are_not_changed_by_any_of_this(data: str) -> None:
     with changing("rm -r /data/old; echo x > /data/kept; chown 5:5 /bin", image=image.id) as c:
         c.commit()
     assert digest() == before
+
+
+@pytest.mark.parametrize(
+    ("compression", "level", "ending", "magic"),
+    [("gzip", 9, "+gzip", b"\x1f\x8b"), ("zstd", 19, "+zstd", b"\x28\xb5\x2f\xfd"), ("", None, "tar", b"")],
+)
+def test_a_layer_as_it_is_wanted(compression: str, level: int | None, ending: str, magic: bytes) -> None:
+    base()
+    with changing("echo x > /x") as c:
+        image = c.commit(compression=compression, level=level)
+        with pytest.raises(InvalidArgument):
+            c.commit(compression="bzip2")
+        with pytest.raises(InvalidArgument):
+            c.commit(compression="gzip", level=10)
+    descriptor = image.inspect().layers[-1].descriptor
+    blob = Path(os.environ["PYCONTAIN_DATA_ROOT"], "blobs/sha256", descriptor.digest.encoded).read_bytes()
+    assert descriptor.media_type.endswith(ending) and blob.startswith(magic)
+    assert output(image, "/bin/cat", "/x") == "x\n"
+
+
+def test_the_images_stop_signal_ends_it() -> None:
+    base("STOPSIGNAL SIGUSR1")
+    script = "trap 'echo usr1; exit 3' USR1; trap 'echo term; exit 4' TERM; echo ready; while :; do sleep 0.02; done"
+    for options, ended in (({}, (b"usr1\n", 3)), ({"stop_signal": "TERM"}, (b"term\n", 4))):
+        with pycontain.Container("base", ["/bin/sh", "-c", script], stdout=pycontain.PIPE, **options) as c:  # type: ignore[arg-type]
+            assert c.stdout is not None and c.stdout.readline() == b"ready\n"
+            code = c.stop()
+            assert (c.stdout.read(), code) == ended
+
+
+def test_a_stop_signal_that_is_none_is_said(data: str) -> None:
+    import gzip
+    import json
+
+    layer = BASE
+    config = {
+        "architecture": "amd64", "os": "linux", "config": {"StopSignal": "SIGNOSUCH"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }  # fmt: skip
+    entry = [{"Config": "c", "RepoTags": ["odd:1"], "Layers": ["l"]}]
+    members = [
+        member("c", data=json.dumps(config).encode()),
+        member("l", data=gzip.compress(layer)),
+        member("manifest.json", data=json.dumps(entry).encode()),
+    ]
+    pycontain.Image.load(io.BytesIO(tar(*members)))
+    with pytest.raises(InvalidArgument, match="its StopSignal: unknown signal"):
+        pycontain.run("odd:1", ["/bin/ls"])
+    assert output("odd:1", "/bin/cat", "/data/kept", stop_signal="TERM") == "kept\n"
