@@ -71,9 +71,9 @@ def test_reader_that_has_gone_ends_it_without_a_word(tmp_path: Path) -> None:
 
 
 def test_files_never_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
-    program = (
+    program = tmp_path / "program.py"
+    program.write_text(
         "import os, sys\nfrom pycontain.cli.closed_streams import stand_in\nstand_in()\n"
-        "os._exit(0 if os.open(sys.executable, os.O_RDONLY) > 2 else 1)"
+        "os._exit(0 if os.open(sys.executable, os.O_RDONLY) > 2 else 1)\n"
     )
-    done = shell(tmp_path, f'"$PYTHON" -c {program!r} <&- >&- 2>&-'.replace("'", "$'", 1))
-    assert done.returncode == 0
+    assert shell(tmp_path, f'"$PYTHON" {program} <&- >&- 2>&-').returncode == 0
