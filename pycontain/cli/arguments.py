@@ -12,9 +12,10 @@ from ..errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["Command", "Option", "Values", "count", "read", "split"]
+__all__ = ["Command", "Option", "Values", "converted", "count", "read", "split"]
 
 
 class Option:
@@ -208,3 +209,11 @@ def _unknown(command: Command, known: dict[str, Option], name: str, word: str = 
     longs = [each for each in known if each.startswith("--")]
     hint = parse.nearest(name, longs if name.startswith("--") else [], f"`{command.prog} --help` lists the options")
     raise InvalidArgument(f"unknown option {parse.quote(name) if not name.isprintable() else name}{hint}")
+
+
+def converted(option: str, convert: Callable[[str], Any], value: str) -> Any:
+    """``convert(value)``; an error names the option."""
+    try:
+        return convert(value)
+    except (InvalidArgument, Unsupported) as error:
+        raise type(error)(f"--{option.replace('_', '-')}: {error}") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import parse
 from ..errors import InvalidArgument
-from .arguments import Command, Option, Values, count, read
+from .arguments import Command, Option, Values, converted, count, read
 from .history import ellipsis
 from .output import one_for_errors, write
 from .table import printable
@@ -42,7 +42,7 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
     if values.format not in (None, "text", "json"):
         raise InvalidArgument(f"--format: there is no format {parse.quote(values.format)}: write text or json")
-    shown = parse.integer(values.paths, 0, 1000) if values.paths is not None else 3
+    shown = converted("paths", lambda v: parse.integer(v, 0, 1000), values.paths or "3")
     return one_for_errors(lambda: _tree(values, words, shown, command, roots.data_root))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from .. import parse
-from ..errors import InvalidArgument, PycontainError, Unsupported
+from ..errors import InvalidArgument
 from ..image.resolve import NotHere, is_pullable
 from ..record import replaced
 from ..request import RunRequest
-from .arguments import Values, read
+from .arguments import Values, converted, read
 from .run_options import COMMAND
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def main(argv: list[str], roots: Roots) -> int:
     """The program's exit code. Raises PycontainError."""
     values, words = read(COMMAND, argv)
     request = request_of(values, words, os.environ)
-    timeout_s = _converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
+    timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
     streams = _streams(values)
     _check_explain(values)
     if values.explain and not values.time:
@@ -78,23 +78,11 @@ def _streams(values: Values) -> frozenset[str]:
     """Which of the caller's streams the program gets: of "stdin", "stdout", "stderr"."""
     chosen = {each.lower() for each in values.attach or ()}
     for each in chosen:
-        _converted("attach", lambda v: parse.choice(v, ("stdin", "stdout", "stderr")), each)
+        converted("attach", lambda v: parse.choice(v, ("stdin", "stdout", "stderr")), each)
     streams = chosen or {"stdout", "stderr"}
     if values.interactive:
         streams.add("stdin")
     return frozenset(streams)
-
-
-def _converted(option: str, convert: Callable[[str], Any], value: str) -> Any:
-    """``convert(value)``; an error names the option."""
-    try:
-        return convert(value)
-    except (InvalidArgument, Unsupported) as error:
-        raise _of_option(option, error) from None
-
-
-def _of_option(option: str, error: PycontainError) -> PycontainError:
-    return type(error)(f"--{option.replace('_', '-')}: {error}")
 
 
 def _as_given(value: str) -> str:
@@ -177,24 +165,24 @@ def request_of(values: Values, words: list[str], environ: Mapping[str, str]) -> 
     for option, field, convert in _SINGLE:
         value = getattr(values, option)
         if value is not None:
-            fields[field] = _converted(option, convert, value)
+            fields[field] = converted(option, convert, value)
     for option, field, convert in _REPEATED:
         given = getattr(values, option)
         if given:
-            fields[field] = tuple([_converted(option, convert, value) for value in given])
+            fields[field] = tuple([converted(option, convert, value) for value in given])
     if values.ulimit:  # the last of a name counts
-        limits = [_converted("ulimit", parse.ulimit, value) for value in values.ulimit]
+        limits = [converted("ulimit", parse.ulimit, value) for value in values.ulimit]
         fields["ulimits"] = tuple({limit.name: limit for limit in limits}.values())
     for option, field in (("uidmap", "uid_mappings"), ("gidmap", "gid_mappings")):
         if getattr(values, option):
-            fields[field] = _converted(option, _id_mappings, ",".join(getattr(values, option)))
+            fields[field] = converted(option, _id_mappings, ",".join(getattr(values, option)))
     if values.stop_signal is not None:
-        _converted("stop_signal", parse.signal_number, values.stop_signal)
+        converted("stop_signal", parse.signal_number, values.stop_signal)
         fields["stop_signal"] = values.stop_signal
     if values.entrypoint is not None:
         fields["entrypoint"] = (values.entrypoint,) if values.entrypoint else ()
     if values.security_opt:
-        options = _converted("security_opt", lambda v: parse.security_opts(values.security_opt), "")
+        options = converted("security_opt", lambda v: parse.security_opts(values.security_opt), "")
         fields["no_new_privileges"] = options.no_new_privileges
         fields["seccomp"] = options.seccomp
         fields["masked_paths"] = options.masked_paths
@@ -256,7 +244,7 @@ def _env(values: Values, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     for path in values.env_file or ():
         merged.update(_file("env-file", path, lambda text: parse.env_file(text, environ)))
     for item in values.env or ():
-        merged.update(_converted("env", lambda each: parse.env([each], environ), item))
+        merged.update(converted("env", lambda each: parse.env([each], environ), item))
     return tuple(merged.items())
 
 
@@ -264,7 +252,7 @@ def _labels(values: Values) -> tuple[tuple[str, str], ...]:
     merged: dict[str, str] = {}
     for path in values.label_file or ():
         merged.update(_file("label-file", path, parse.label_file))
-    merged.update(_converted("label", parse.label, item) for item in values.label or ())
+    merged.update(converted("label", parse.label, item) for item in values.label or ())
     return tuple(merged.items())
 
 
@@ -273,7 +261,7 @@ def _mounts(values: Values) -> tuple[Mount, ...]:
         return ()
     from .. import mounts
 
-    found: list[Mount] = [_converted("volume", mounts.volume, each) for each in values.volume or ()]
-    found += [_converted("mount", mounts.mount, each) for each in values.mount or ()]
-    found += [_converted("tmpfs", mounts.tmpfs, each) for each in values.tmpfs or ()]
+    found: list[Mount] = [converted("volume", mounts.volume, each) for each in values.volume or ()]
+    found += [converted("mount", mounts.mount, each) for each in values.mount or ()]
+    found += [converted("tmpfs", mounts.tmpfs, each) for each in values.tmpfs or ()]
     return tuple(found)

@@ -138,12 +138,34 @@ def test_commit(fake: FakeEngine, command: Run) -> None:
     )
     assert fake.calls[-1] == (
         "commit", ("/nowhere", "/nowhere/run", "web", "app:2"),
-        {"changes": ["USER x", "ENV a=b"], "author": "Ann", "message": "why", "pause": False},
+        {
+            "changes": ["USER x", "ENV a=b"], "author": "Ann", "message": "why", "pause": False,
+            "compression": "gzip", "level": None,
+        },
     )  # fmt: skip
     command("commit", "web")
     assert fake.calls[-1][1] == ("/nowhere", "/nowhere/run", "web", "") and fake.calls[-1][2]["pause"] is True
     command("commit", "--no-pause", "web")
     assert fake.calls[-1][2]["pause"] is False
+    command("commit", "--compression", "zstd", "--compression-level=19", "web")
+    assert (fake.calls[-1][2]["compression"], fake.calls[-1][2]["level"]) == ("zstd", 19)
+    command("commit", "--compression=none", "web")
+    assert fake.calls[-1][2]["compression"] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("--compression=bzip2",), "--compression: invalid value 'bzip2': write none or gzip or zstd"),
+        (("--compression-level=0",), "--compression-level: invalid number '0'"),
+        (("--compression-level=10",), "write a whole number from 1 to 9"),
+        (("--compression=zstd", "--compression-level=23"), "write a whole number from 1 to 22"),
+        (("--compression=none", "--compression-level=1"), "--compression-level: there is none without a compression"),
+    ],
+)
+def test_commit_with_a_compression_that_is_none(words: tuple[str, ...], wrong: str, command: Run) -> None:
+    ended = command("commit", *words, "web")
+    assert ended.code == 125 and wrong in ended.err
 
 
 def test_export(fake: FakeEngine, command: Run) -> None:
