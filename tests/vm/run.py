@@ -145,8 +145,10 @@ def run_guest_tests(
     if name == "tests":
         raise ValueError("package_dir must not be named tests: both stand side by side in /job")
     argv = ["python3", "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "--junitxml=/job/out/junit.xml"]
-    # /var/tmp: the image "host" needs a run root on another file system than / before Linux 6.15
-    setting = f"mount -t tmpfs tmp /var/tmp && PYTHONPATH=/job/{shlex.quote(name)}:/job:/job/tests/kernel"
+    # /var/tmp: the image "host" needs a run root on another file system than / before Linux 6.15, and layers lie on a disk:
+    # a tmpfs cannot be id-mapped before 6.3
+    disk = "mkfs.ext4 -q -E lazy_itable_init=1 /dev/vdd && mount /dev/vdd /var/tmp && chmod 1777 /var/tmp"
+    setting = f"{disk} && PYTHONPATH=/job/{shlex.quote(name)}:/job:/job/tests/kernel"
     command = f"{setting} {shlex.join([*argv, *pytest_args, f'tests/vm/{suite}'])}"
     return run_in_vm(
         command, add=[package_dir, tests], timeout=timeout, output_dir=output_dir, echo=echo,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # PID 1 of the test VM, a cgroup v2 host with every controller the kernel has.
 #   /dev/vdb  tar: job.sh and the files that belong to it -> /job      /dev/vdc  results come back as a tar
-#   /dev/vdd  empty scratch disk (io.max tests, loop-free ext4)        /dev/ttyS1  the job's own output
+#   /dev/vdd  empty scratch disk (the tests' /var/tmp)                  /dev/ttyS1  the job's own output
 #   /dev/vde  the modules of another kernel than the image's, if one was booted
 # With vm.systemd on the kernel's command line systemd becomes PID 1 and runs the job as a service ("vm-init job").
 # A result disk with a whole tar that holds exit_code is the one sign of success; whatever goes wrong before
@@ -41,7 +41,7 @@ run_job() {
     if [ -b /dev/vde ]; then
         mount -t ext4 -o ro /dev/vde /lib/modules || fail "mount /dev/vde"
     fi
-    modprobe -a overlay veth bridge tun || fail "modprobe"
+    modprobe -a overlay veth bridge tun loop || fail "modprobe"
     ip link set lo up || fail "lo"
     busybox hostname vm
     busybox sysctl -qw vm.overcommit_memory=1 net.ipv4.ip_forward=1 || fail "sysctl"
