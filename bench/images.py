@@ -103,8 +103,11 @@ class DockerPull(Docker):
 
     def stop(self) -> None:
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            self._socket.unlink()
+        for left in (
+            self._socket,
+            self._own / "dockerd.pid",
+        ):  # a pid of that namespace, which the next one has as well
+            left.unlink(missing_ok=True)
 
 
 def _docker(host: str, place: Path) -> list[str]:

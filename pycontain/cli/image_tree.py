@@ -52,6 +52,8 @@ def _tree(values: Values, words: list[str], shown: int, command: Command, data_r
     from .layer_changes import changes_of
 
     details = engine.inspect_image(data_root, words[0])
+    if not all(os.path.isdir(layer.path) for layer in details.layers):
+        engine.restore(data_root, details.info.id)
     changes = changes_of([layer.path for layer in details.layers], shown)
     if values.format == "json":
         import json

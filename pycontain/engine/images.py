@@ -16,6 +16,7 @@ from ..image.details import ImageDetails, inspect_image
 from ..image.names import parse_image_name, parse_reference
 from ..image.progress import Progress, Report
 from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, read_record
+from ..image.unsynced import restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "export",
     "find_image",
     "inspect_image",
+    "restore",
     "list_images",
     "load",
     "manifest_document",

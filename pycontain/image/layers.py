@@ -1,7 +1,8 @@
 """Unpacked layers: ``<data-root>/layers/<hex of the diff_id>/``, each an overlay lower directory.
 
-A directory of that name is complete and verified, always: it is made in a workspace, checked against its diff_id,
-synced and renamed. It is never changed afterwards, so any number of containers and images share it.
+A directory of that name is complete and verified, always: it is made in a workspace, checked against its diff_id, and
+renamed. It is never changed afterwards, so any number of containers and images share it. What a power cut may have spoiled is
+unpacked again (unsynced.py).
 """
 
 from __future__ import annotations
@@ -71,8 +72,19 @@ class HashingReader:
         return Digest(self._algorithm, self._hasher.hexdigest())
 
 
+_looked_at: set[str] = (
+    set()
+)  # data roots; what was unpacked in an earlier boot does not become more while this process lives
+
+
 def layer_path(data_root: str, diff_id: Digest) -> str:
-    """Where an unpacked layer is, or would be."""
+    """Where an unpacked layer is, or would be. Raises: SetupFailed: one that a power cut may have spoiled cannot be removed."""
+    if data_root not in _looked_at:
+        if os.path.isdir(f"{data_root}/unsynced"):
+            from .unsynced import remove_suspects
+
+            remove_suspects(data_root)
+        _looked_at.add(data_root)
     return f"{data_root}/layers/{diff_id.encoded}"
 
 
@@ -211,11 +223,11 @@ def _read(raw: HashingReader, size: int, layer: str) -> bytes:
 
 
 def publish_layer(data_root: str, source: str, diff_id: Digest, size: int) -> None:
-    """Give an unpacked and verified directory its name, durably. The caller holds the lock of the layer.
+    """Give an unpacked and verified directory its name. The caller holds the lock of the layer.
 
     ``size``: the bytes of its files, which :func:`layer_size` tells from then on.
     """
-    from .. import _native
+    from .unsynced import mark
 
     make_data_dir(f"{data_root}/layers")
     fd = os.open(f"{data_root}/layers", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -223,7 +235,7 @@ def publish_layer(data_root: str, source: str, diff_id: Digest, size: int) -> No
         make_data_dir(f"{data_root}/sizes")
         with open(size_path(data_root, diff_id), "w", encoding="ascii") as file:
             file.write(str(size))
-        _native.syncfs(fd)  # all of the layer's data before its name: a name after a power cut is a promise
+        mark(data_root, diff_id)
         os.rename(source, layer_path(data_root, diff_id))
         os.fsync(fd)
     finally:

@@ -16,6 +16,7 @@ from .documents import Descriptor, ImageDocument, Manifest, parse_config, parse_
 from .layers import layer_path, layer_size
 from .names import RESERVED, ImageName
 from .records import ImageRecord, LayerRecord, find_id, named_id, read_record, set_names, write_index, write_record
+from .unsynced import settle
 from .workspace import locked, storing
 
 TYPE_CHECKING = False
@@ -54,6 +55,7 @@ def publish_image(
     Raises: InvalidArgument, Unsupported: the documents.
     """
     check_names(names)
+    settle(data_root)
     with locked(data_root, "index"):
         if not has_blob(data_root, manifest):
             return None

@@ -125,9 +125,10 @@ def _image_id(image: str, digits: str, data_root: str, memo: dict[tuple[str, str
         ) from None
     document = parse_config(data, f"image {image}")
     paths = [layer_path(data_root, each) for each in document.diff_ids]
-    for path in paths:
-        if not os.path.isdir(path):
-            raise ImageNotFound(f"cannot use image {image}: its layer {path} is gone (ENOENT): import it again")
+    if not all(map(os.path.isdir, paths)):
+        from .unsynced import restore
+
+        restore(data_root, digits)
     if not paths:
         raise InvalidArgument(f"cannot use image {image}: it has no layers, so there is nothing to run")
     found = RootFS(

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import InvalidArgument, PycontainError, SetupFailed, Unsupported, errno_name
 from ..host import probe
+from ..record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ _LIMITS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record
 class LayerLimits:
     """What one layer may hold. ``max_bytes`` counts the unpacked tar with its headers; a sparse hole costs nothing."""
 
@@ -95,7 +95,7 @@ class LayerLimits:
     max_meta_bytes: int = 1 << 20  # extended headers of one entry, or its sparse map; Go's archive/tar has the same
 
 
-@dataclass(kw_only=True, slots=True)
+@record
 class LayerStats:
     """What was unpacked. ``skipped_xattrs`` are the names of extended attributes that were not set, sorted (4 kB of them)."""
 

@@ -110,10 +110,6 @@ static inline long sys_pwrite(int fd, const void *buf, size_t n, uint64_t offset
 {
 	return PC_SYS4(SYS_pwrite64, fd, buf, n, offset);
 }
-static inline int sys_sync_file_range(int fd, uint64_t offset, uint64_t n, unsigned flags)
-{
-	return (int)PC_SYS4(SYS_sync_file_range, fd, offset, n, flags);
-}
 static inline int sys_ftruncate(int fd, uint64_t size) { return (int)PC_SYS2(SYS_ftruncate, fd, size); }
 static inline int sys_linkat(int olddir, const char *oldp, int newdir, const char *newp)
 {

@@ -77,7 +77,6 @@ struct pc_unpack {
 	bool stale; /* something was removed: a remembered path may lead elsewhere by now */
 	struct unpack_times times;
 	int file; /* the file whose data comes, or -1 */
-	uint64_t sent; /* up to where its data is on the way to the disk */
 	uint64_t file_end; /* of what was written to it; what follows is a hole */
 };
 

@@ -156,19 +156,8 @@ int unpack_open_file(struct pc_unpack *u, const struct tar_entry *e, int parent)
 	if (fd < 0)
 		return fd;
 	u->file = fd;
-	u->sent = 0;
 	u->file_end = 0;
 	return e->sparse ? sys_ftruncate(fd, e->size) : 0;
-}
-
-/* The layer is synced as a whole before it gets its name: what is on its way to the disk by then need not be waited for.
- * Not worth a call for a small file. */
-static void send_to_disk(struct pc_unpack *u, uint64_t to, uint64_t at_least)
-{
-	if (to < u->sent + at_least)
-		return;
-	(void)sys_sync_file_range(u->file, u->sent, to - u->sent, SYNC_FILE_RANGE_WRITE); /* a hint */
-	u->sent = to;
 }
 
 static int write_all(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, size_t n)
@@ -216,7 +205,6 @@ int unpack_write(struct pc_unpack *u, uint64_t offset, const uint8_t *bytes, siz
 		bytes += data;
 		n -= data;
 	}
-	send_to_disk(u, offset, 1u << 20);
 	return 0;
 }
 
@@ -231,7 +219,6 @@ int unpack_close_file(struct pc_unpack *u, const struct tar_entry *e)
 		err = sys_utimensat(u->file, NULL, times, 0);
 	if (err == 0)
 		u->stats.file_bytes += e->stored;
-	send_to_disk(u, e->size, 256u << 10);
 	fd_close(&u->file);
 	return err;
 }
