@@ -103,10 +103,9 @@ class DockerPull(Docker):
 
     def stop(self) -> None:
         self.close()
-        for left in (
-            self._socket,
-            self._own / "dockerd.pid",
-        ):  # a pid of that namespace, which the next one has as well
+        # its pid files have pids of a namespace that is gone, and the next one has the same
+        shutil.rmtree(self._own / "exec", ignore_errors=True)
+        for left in (self._socket, self._own / "dockerd.pid"):
             left.unlink(missing_ok=True)
 
 
