@@ -35,8 +35,15 @@ COMMANDS = {
     "import": ("import_", "make an image of a tar of a root file system"),
     "login": ("login", "log in to a registry"),
     "logout": ("logout", "log out of a registry"),
+    "ps": ("ps", "list containers"),
+    "stop": ("stop", "end containers: a signal, some time, SIGKILL"),
+    "kill": ("kill", "send a signal to containers"),
+    "pause": ("pause", "stop all processes of containers where they stand"),
+    "unpause": ("unpause", "let the processes of containers go on"),
+    "top": ("top", "show the processes of a container"),
     "export": ("export", "write the files of a container to a tar"),
     "commit": ("commit", "make an image of what a container has changed"),
+    "container": ("container", "all commands of containers: container ls, container kill, ..."),
     "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),
     "manifest": ("manifest", "look at the manifests of a registry"),
     "search": ("search", "says why searching is not supported"),
@@ -47,12 +54,28 @@ COMMANDS = {
 }
 
 # commands of commands
-_GROUPS = frozenset(("image", "manifest"))
+_GROUPS = frozenset(("container", "image", "manifest"))
 
 # modules for which one must be root, be it of a user namespace of one's own: they write or read files of other owners. Lists,
 # names and archives of images are the user's own files, and need nobody else
 _AS_ROOT = frozenset(
-    ("run", "import_", "unshare", "pull", "load", "rmi", "image_prune", "image_tree", "commit", "export")
+    (
+        "run",
+        "import_",
+        "unshare",
+        "pull",
+        "load",
+        "rmi",
+        "image_prune",
+        "image_tree",
+        "commit",
+        "export",
+        "kill",
+        "stop",
+        "pause",
+        "unpause",
+        "top",
+    )
 )
 
 # modules that write what is of no use by halves

@@ -23,22 +23,28 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .running import Running
 
-__all__ = ["Foreground", "config_as_run", "find", "of_running", "write"]
+__all__ = ["Foreground", "config_as_run", "find", "list_all", "of_running", "process_start", "write"]
 
-_FORMAT = 1
+_FORMAT = 2
 _STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
 
 @record
 class Foreground:
-    """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory)."""
+    """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory).
+
+    ``created``: seconds since 1970. ``pid`` and ``process_start`` (field 22 of /proc/PID/stat) together are its first process.
+    """
 
     id: str
     name: str
     owner: str
     image: str
     image_id: str
+    created: float
+    pid: int
+    process_start: int
     directory: str
     lower: tuple[str, ...]
     config: ImageConfig
@@ -81,13 +87,19 @@ def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
 def of_running(running: Running) -> Foreground:
     rootfs, (uid_map, gid_map) = running.rootfs, running.maps
     assert rootfs is not None  # a bundle's containers have none; who asks has looked
+    members = running.members()
+    try:
+        began = process_start(running.pid)
+    except OSError:
+        raise Conflict(f"container {running.name} has ended") from None
     return Foreground(
         id=running.id, name=running.name, owner=running.owner, image=running.request.image, image_id=rootfs.image_id,
-        directory=running.directory, lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
+        created=time.time(), pid=running.pid, process_start=began, directory=running.directory,
+        lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
         command=" ".join(running.args),
         uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
-        members=tuple((m.controllers, m.version, m.directory) for m in running.members()),
+        members=tuple((m.controllers, m.version, m.directory) for m in members),
     )  # fmt: skip
 
 
@@ -114,6 +126,27 @@ def write(running: Running) -> None:
 
 
 _NAMES = Foreground.__dict__["__slots__"]
+
+
+def process_start(pid: int) -> int:
+    """When a process began, in clock ticks since the boot: no later one of the same number has the same. Raises: OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def list_all(roots: Roots) -> list[Foreground]:
+    """Every container that is known and runs, the newest first."""
+    found = []
+    base = f"{roots.data_root}/ephemeral"
+    for owner in _entries(base):
+        for each in _entries(f"{base}/{owner}"):
+            path = f"{base}/{owner}/{each}/record"
+            try:
+                with open(path, "rb") as file:
+                    found.append(_parsed(file.read(_MAX_BYTES), path, each[:12]))
+            except OSError:
+                pass  # it has ended, begins just now, or is no container's directory
+    return sorted(found, key=lambda each: each.created, reverse=True)
 
 
 def find(roots: Roots, text: str) -> Foreground:
@@ -145,8 +178,6 @@ def _entries(path: str) -> list[str]:
 
 
 def _read(path: str, text: str) -> Foreground:
-    from ast import literal_eval
-
     data = None
     deadline = time.monotonic() + _STARTING_S
     while data is None:
@@ -160,6 +191,12 @@ def _read(path: str, text: str) -> Foreground:
                     f"No such container: {text}: it has just ended, or belongs to a Python program, whose own it is"
                 ) from None
             time.sleep(0.01)
+    return _parsed(data, path, text)
+
+
+def _parsed(data: bytes, path: str, text: str) -> Foreground:
+    from ast import literal_eval
+
     try:
         version, values = literal_eval(data.decode())
         if version == _FORMAT:

@@ -404,8 +404,21 @@ class Running:
                 signals.pidfd_send_signal(self.pidfd, signal)
             except ProcessLookupError:
                 pass
-            if self.paused and signal == 9:  # in cgroup v1 nobody dies frozen
-                self._thaw()
+            if signal == 9:  # in cgroup v1 nobody dies frozen
+                if self.paused:
+                    self._thaw()
+                elif self.rootfs is not None and not self._session.facts.unified:
+                    self._thaw_others()
+
+    def _thaw_others(self) -> None:
+        """What another process has paused."""
+        from .foreground import of_running
+        from .stillness import unpause
+
+        try:
+            unpause(of_running(self))
+        except (Conflict, OSError):
+            pass  # nobody has; or it has ended
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:
         """The Outcome; None when it has not ended within ``timeout_s`` seconds."""

@@ -1,4 +1,4 @@
-"""Another process's container, held still for as long as it is looked at: a commit wants the files of one moment."""
+"""Another process's container, stopped where it stands: paused, or held still for as long as a commit looks at its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .foreground import Foreground
 
-__all__ = ["alone", "check_lives", "held_still"]
+__all__ = ["alone", "check_lives", "held_still", "is_paused", "members_of", "pause", "unpause"]
 
 
 @contextmanager
@@ -29,27 +29,77 @@ def held_still(found: Foreground) -> Iterator[None]:
     Raises: Conflict: it has ended; Unsupported: this host has no freezer; SetupFailed.
     """
     with alone(found.directory, found.name):
-        members = tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
-        late = not any(m.version == 2 or "freezer" in m.controllers for m in members)
-        if late:
-            member = _late_member(found)
-            paused = cgroups.is_frozen(member) and bool(cgroups.pids((member,)))
-        else:
-            member = cgroups.freezer(members, "pause")
-            paused = any(cgroups.is_frozen(each) for each in members)
-        if paused:  # by its owner
+        if is_paused(found):
             yield
             return
-        with _thawed_after(member):
-            cgroups.freeze((member,))
-            if late:
-                cgroups.move_all(members, member.directory)
+        with _thawed_after(_freezer(found)):
+            _freeze(found)
             yield
+
+
+def is_paused(found: Foreground) -> bool:
+    """Whether it stands still, by whomever. Raises: nothing when it has ended: then it does not."""
+    members = members_of(found)
+    if not _is_late(members):
+        return any(cgroups.is_frozen(each) for each in members)
+    member = _late_directory(found)
+    if member is None or not os.path.isdir(member.directory):
+        return False
+    return cgroups.is_frozen(member) and bool(cgroups.pids((member,)))
+
+
+def pause(found: Foreground) -> None:
+    """Until :func:`unpause`. Raises: Conflict: it is paused, or has ended; Unsupported: no freezer; SetupFailed."""
+    with alone(found.directory, found.name):
+        if is_paused(found):
+            raise Conflict(f"Container {found.id} is already paused")
+        try:
+            _freeze(found)
+        except BaseException:
+            _thaw(found)
+            raise
+
+
+def unpause(found: Foreground) -> None:
+    """Raises: Conflict: it is not paused, or has ended; Unsupported."""
+    with alone(found.directory, found.name):
+        if not is_paused(found):
+            raise Conflict(f"Container {found.id} is not paused")
+        _thaw(found)
+
+
+def members_of(found: Foreground) -> tuple[cgroups.Member, ...]:
+    """The cgroups that it alone is in."""
+    return tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
+
+
+def _is_late(members: tuple[cgroups.Member, ...]) -> bool:
+    return not any(m.version == 2 or "freezer" in m.controllers for m in members)
+
+
+def _freezer(found: Foreground) -> cgroups.Member:
+    members = members_of(found)
+    return _late_member(found) if _is_late(members) else cgroups.freezer(members, "pause")
+
+
+def _freeze(found: Foreground) -> None:
+    """Frozen first, then filled: who arrives stands still and cannot fork."""
+    member = _freezer(found)
+    cgroups.freeze((member,))
+    if _is_late(members_of(found)):
+        cgroups.move_all(members_of(found), member.directory)
+
+
+def _thaw(found: Foreground) -> None:
+    try:
+        cgroups.thaw((_freezer(found),))
+    except Conflict:
+        pass  # it has ended
 
 
 def check_lives(found: Foreground, verb: str) -> None:
     """What was read of it until now is whole: at its end its files go, one after the other. Raises: Conflict: it has ended."""
-    members = tuple(cgroups.Member(controllers=c, version=v, directory=d) for c, v, d in found.members)
+    members = members_of(found)
     if (members and not cgroups.pids(members)) or not os.path.isdir(found.upper):
         raise Conflict(f"cannot {verb} {found.name}: it has ended meanwhile, and its files are gone")
 
@@ -105,17 +155,27 @@ def _thawed_after(member: cgroups.Member) -> Iterator[None]:
 
 def _late_member(found: Foreground) -> cgroups.Member:
     """A cgroup with a freezer, which a start goes without; removed with all that is its owner's."""
+    member = _late_directory(found)
+    if member is None:
+        raise Unsupported("cannot pause: this host has neither cgroup v2 nor v1's freezer. Commit with --pause=false")
+    try:
+        os.makedirs(member.directory, 0o755, exist_ok=True)
+    except OSError as e:
+        raise Conflict(
+            f"cannot pause {found.name}: {e.strerror} ({errno_name(e.errno or 0)}): {member.directory}"
+        ) from None
+    return member
+
+
+def _late_directory(found: Foreground) -> cgroups.Member | None:
+    """Where such a one is, or would be."""
     facts = probe()
     v2 = bool(facts.unified) and not facts.cgroup_obstacle
     where = None if v2 else facts.controllers.get("freezer")
     if not v2 and (where is None or where.obstacle):
-        raise Unsupported("cannot pause: this host has neither cgroup v2 nor v1's freezer. Commit with --pause=false")
+        return None
     mount, base = (where.mount, where.base) if where is not None else (facts.unified, facts.cgroup_base)
     names = () if v2 else ("freezer",)
     group = Cgroup(controllers=names, version=2 if v2 else 1, mount=mount, base=base)
     directory = path_of(group, f"{CGROUP_BASE}/{found.owner}", found.id)
-    try:
-        os.makedirs(directory, 0o755, exist_ok=True)
-    except OSError as e:
-        raise Conflict(f"cannot pause {found.name}: {e.strerror} ({errno_name(e.errno or 0)}): {directory}") from None
     return cgroups.Member(controllers=names, version=group.version, directory=directory)

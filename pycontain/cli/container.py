@@ -1,0 +1,25 @@
+"""``pycontain container``: the commands of containers under Docker's other names for them."""
+
+from __future__ import annotations
+
+from .arguments import Command, Option
+
+__all__ = ["COMMAND"]
+
+COMMAND = Command(
+    "pycontain container",
+    "COMMAND [ARGUMENT...]",
+    "Manage containers. `pycontain container COMMAND --help` has the options of a command.",
+    (Option("-h --help", "", "print this"),),
+    commands={
+        "commit": ("commit", "make an image of what a container has changed"),
+        "export": ("export", "write the files of a container to a tar"),
+        "kill": ("kill", "send a signal to containers"),
+        "ls": ("ps", "list containers"),
+        "pause": ("pause", "stop all processes of containers where they stand"),
+        "stop": ("stop", "end containers: a signal, some time, SIGKILL"),
+        "top": ("top", "show the processes of a container"),
+        "unpause": ("unpause", "let the processes of containers go on"),
+    },
+    synonyms={"list": "ls", "ps": "ls"},
+)

@@ -1,0 +1,161 @@
+"""``pycontain ps``: the list of containers, in Docker's columns."""
+
+from __future__ import annotations
+
+import time
+
+from .. import parse
+from ..errors import InvalidArgument
+from .arguments import Command, Option, Values, converted, count, read
+from .filters import Filters, check, labels_match, parse_filters
+from .formats import FORMAT_HELP
+from .output import one_for_errors, write
+from .table import align, printable
+from .units import human_duration, local_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..engine.containers import ContainerInfo
+    from ..runtime.roots import Roots
+    from .gotemplate import Row
+
+__all__ = ["COMMAND", "main"]
+
+COMMAND = Command(
+    "pycontain ps",
+    "[OPTIONS]",
+    "List containers, the newest first: those that run in the foreground of a `pycontain run`.",
+    (
+        Option("-a --all", "", "all containers (they all run: one that has ended is gone)"),
+        Option("-f --filter", "KEY=VALUE", "ancestor=IMAGE, before/since=CONTAINER, id=, label=K[=V], name=, status=", repeat=True),
+        Option("--format", "FORMAT", FORMAT_HELP),
+        Option("-h --help", "", "print this"),
+        Option("-l --latest", "", "only the newest"),
+        Option("-n --last", "N", "only the N newest"),
+        Option("--no-trunc", "", "print ids and commands in full"),
+        Option("-q --quiet", "", "print only ids"),
+    ),
+    later={"-s": "sizes come with containers that stay", "--size": "sizes come with containers that stay"},
+    interspersed=True,
+)  # fmt: skip
+
+_FILTERS = ("ancestor", "before", "id", "label", "name", "since", "status")
+_STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
+_HEADERS = {
+    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
+    "State": "STATE", "Status": "STATUS", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Size": "SIZE",
+    "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
+}  # fmt: skip
+_COMMAND_SHOWN = 20
+
+
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
+    values, words = read(command, argv)
+    count(command, words, 0, 0)
+    filters = parse_filters(values.filter)
+    last = converted("last", lambda value: parse.integer(value, -1, 1 << 31), values.last or "-1")
+    return one_for_errors(lambda: _ps(values, filters, 1 if values.latest else last, roots))
+
+
+def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
+    check(filters, _FILTERS)
+    for state in filters.get("status", ()):
+        if state not in _STATES:
+            raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
+    from ..engine import containers as engine
+
+    found = engine.list_containers(roots)
+    for name, newer in (("before", False), ("since", True)):
+        for text in filters.get(name, ()):
+            at = engine.find_container(roots, text).created
+            found = [each for each in found if (each.created > at if newer else each.created < at)]
+    found = [each for each in found if _matches(each, filters)]
+    if last > 0:
+        found = found[:last]
+    write(_listed(found, values))
+    return 0
+
+
+def _matches(info: ContainerInfo, filters: Filters) -> bool:
+    """All kinds of filters must be met; of several of one kind, one; of labels all."""
+    import re
+
+    for name, values in filters.items():
+        if name == "label" and not labels_match(values, info.labels):
+            return False
+        if name == "status" and info.state not in values:
+            return False
+        if name == "id" and not any(info.id.startswith(value) for value in values):
+            return False
+        if name == "ancestor" and not any(_is_ancestor(value, info) for value in values):
+            return False
+        if name == "name":
+            try:
+                if not any(re.search(value.removeprefix("/"), info.name) for value in values):
+                    return False
+            except re.error as error:
+                raise InvalidArgument(f"invalid filter 'name={values[0][:40]}': {error}") from None
+    return True
+
+
+def _is_ancestor(text: str, info: ContainerInfo) -> bool:
+    digits = info.image_id.removeprefix("sha256:")
+    known = info.image.removesuffix(":latest")
+    return known == text.removesuffix(":latest") or (
+        len(text) >= 4 and bool(digits) and digits.startswith(text.removeprefix("sha256:"))
+    )
+
+
+def _listed(found: list[ContainerInfo], values: Values) -> str:
+    form = values.format or "table"
+    rows = [_fields(each, values.no_trunc) for each in found]
+    if form == "table":
+        if values.quiet:
+            return "".join([f"{row['ID']}\n" for row in rows])
+        names = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+        return align([[_HEADERS[name] for name in names], *(printable([row[name] for name in names]) for row in rows)])
+    from .formats import formatted
+
+    if form == "raw":
+        form = "container_id: {{.ID}}" if values.quiet else (
+            "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n"
+            "status: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n"
+        )  # fmt: skip
+    return formatted(form, _HEADERS, [_row(row, each) for row, each in zip(rows, found, strict=True)])
+
+
+def _fields(info: ContainerInfo, whole: bool) -> dict[str, str]:
+    now = time.time()
+    command = info.command
+    if not whole and len(command) > _COMMAND_SHOWN:
+        command = command[: _COMMAND_SHOWN - 1] + "…"
+    up = human_duration(now - info.created)
+    return {
+        "ID": info.id if whole else info.id[:12],
+        "Image": info.image,
+        "Command": _quoted(command),
+        "CreatedAt": local_time(int(info.created)),
+        "RunningFor": f"{up} ago",
+        "State": info.state,
+        "Status": f"Up {up} (Paused)" if info.state == "paused" else f"Up {up}",
+        "Ports": "",
+        "Names": info.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in info.labels),
+        "Size": "0B",
+        "Mounts": "",
+        "LocalVolumes": "0",
+        "Networks": "",
+    }
+
+
+def _quoted(text: str) -> str:
+    escaped = (
+        text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    )
+    return f'"{escaped}"'
+
+
+def _row(fields: dict[str, str], info: ContainerInfo) -> Row:
+    from .gotemplate import Row
+
+    return Row("*formatter.ContainerContext", fields)

@@ -1,0 +1,29 @@
+"""``pycontain unpause``: lets the processes of paused containers go on."""
+
+from __future__ import annotations
+
+from .arguments import Command, Option, count, read
+from .each_container import for_each
+from .output import one_for_errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..runtime.roots import Roots
+
+__all__ = ["COMMAND", "main"]
+
+COMMAND = Command(
+    "pycontain unpause",
+    "CONTAINER [CONTAINER...]",
+    "Let the processes of paused containers go on.",
+    (Option("-h --help", "", "print this"),),
+    interspersed=True,
+)
+
+
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
+    _, words = read(command, argv)
+    count(command, words, 1, None)
+    from ..engine import containers as engine
+
+    return one_for_errors(lambda: for_each(words, lambda word: engine.unpause(roots, word)))
