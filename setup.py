@@ -12,16 +12,23 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build_ffi import C_DIR, C_FLAGS, LISTS
+from build_ffi import C_DIR, C_FLAGS, LISTS, version
 
-PROGRAM_FLAGS = [*C_FLAGS, *LISTS["program-flags"]]
-PROGRAMS = {name: LISTS[name] for name in ("pycontain-init", "pycontain-guardian", "pycontain-exec")}
+# name -> which flags
+PROGRAMS = {
+    "pycontain-init": "program-flags",
+    "pycontain-guardian": "program-flags",
+    "pycontain-exec": "program-flags",
+    "pycontain-launch": "launch-flags",
+}
 
 
-def compile_program(name: str, sources: list[str], target_dir: Path) -> None:
+def compile_program(name: str, flags: str, target_dir: Path) -> None:
     target_dir.mkdir(parents=True, exist_ok=True)
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    command = [*compiler, *PROGRAM_FLAGS, *(f"{C_DIR}/{s}" for s in sources), "-o", str(target_dir / name)]
+    sources = [f"{C_DIR}/{source}" for source in LISTS[name]]
+    options = [*C_FLAGS, f'-DPC_VERSION="{version()}"', *LISTS[flags]]
+    command = [*compiler, *options, *sources, "-o", str(target_dir / name)]
     subprocess.run(command, check=True)
 
 
@@ -31,8 +38,8 @@ class BuildExt(build_ext):
     def run(self) -> None:
         super().run()
         root = Path(__file__).parent if self.inplace else Path(self.build_lib)
-        for name, sources in PROGRAMS.items():
-            compile_program(name, sources, root / "pycontain" / "bin")
+        for name, flags in PROGRAMS.items():
+            compile_program(name, flags, root / "pycontain" / "bin")
 
 
 class AbiWheel:

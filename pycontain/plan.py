@@ -166,5 +166,5 @@ def _finish(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> No
     for group, path in groups:
         if not group.existing:
             b.add(F, Op.CGROUP_REMOVE, s1=path)
-    if spec.root.layers:
+    if spec.root.layers and not place.kept:
         b.add(F, Op.TREE_REMOVE, s1=place.directory)

@@ -32,13 +32,15 @@ P, C, F = 0, 1, 2  # the sections: prepare, child, finish
 @record
 class Place:
     """Where this container's things live. ``directory``: its own, made and removed by the Plan; ``cgroup_parent``:
-    below each hierarchy's mount, existing; ``disposable``: the upper layer is thrown away (no sync at the end)."""
+    below each hierarchy's mount, existing; ``disposable``: the upper layer is thrown away (no sync at the end); ``kept``:
+    the directory, with upper/ and work/, is there before the Plan and after it, so that it can be executed again."""
 
     container_id: str
     directory: str
     cgroup_parent: str
     disposable: bool = True
     gated: bool = False
+    kept: bool = False
 
 
 @record

@@ -110,13 +110,14 @@ def layers_given(mapped: bool, facts: HostFacts) -> bool:
 def _overlay(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> int:
     linux = spec.linux
     uid, gid = host_id(linux.uid_mappings, 0) or 0, host_id(linux.gid_mappings, 0) or 0
-    b.add(P, Op.DIR_MAKE, s1=place.directory, x=0o700)
-    b.add(P, Op.DIR_MAKE, s1=place.directory + "/upper", x=0o755, y=uid, z=gid)
-    b.add(P, Op.DIR_MAKE, s1=place.directory + "/work", x=0o700)
+    if not place.kept:
+        b.add(P, Op.DIR_MAKE, s1=place.directory, x=0o700)
+        b.add(P, Op.DIR_MAKE, s1=place.directory + "/upper", x=0o755, y=uid, z=gid)
+        b.add(P, Op.DIR_MAKE, s1=place.directory + "/work", x=0o700)
     flags = (F_LAYER_FDS if facts.overlay_layer_fds else 0) | (F_LAYER_PLUS if facts.overlay_layer_plus else 0)
     # A throw-away upper layer is never synced. But fsync is how a program's own writes reach a limited disk: with a
     # limit on block I/O it has to mean what it says, or the limit would seem not to hold.
-    if place.disposable and linux.resources.block_io == BlockIO():
+    if place.disposable and not place.kept and linux.resources.block_io == BlockIO():
         flags |= F_VOLATILE
     if facts.in_user_namespace:
         flags |= F_USERXATTR

@@ -23,6 +23,7 @@ struct pc_job {
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
 	uint64_t *trace_ns;
 	uint32_t n_trace;
+	bool sibling; /* the child is not ours to reap, but our parent's */
 	struct pc_fault fault;
 	/* written by the child half or the spawner; read by the caller once the spawner says it is done */
 	volatile uint32_t held;

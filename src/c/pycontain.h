@@ -34,7 +34,8 @@ struct pc_fault {
  * called in the caller's thread while the child waits at an op: `what` is an enum pc_sync, `pid` the child's, `fd` what the
  * op hands over (closed afterwards) or -1; it returns 0, or -errno, with which the start then fails. `trace_ns`, when not NULL, receives the monotonic
  * time after each op: first the prepare section, then the child section; it must lie in memory that a forked child
- * shares (pc_trace_alloc). */
+ * shares (pc_trace_alloc). `sibling` 1: the child becomes the child of the caller's own parent, who reaps it, after a failed
+ * start as well; only for a caller that is about to end. */
 struct pc_start_args {
 	const uint8_t *plan;
 	uint64_t plan_len;
@@ -46,6 +47,8 @@ struct pc_start_args {
 	int32_t (*sync)(void *context, uint32_t what, int32_t pid, int32_t fd);
 	void *context;
 	struct pc_fault fault;
+	uint32_t sibling;
+	uint32_t reserved;
 };
 
 /* Monotonic nanoseconds. `gate_fd` is the socket of a gated start (write one byte to let it go), else -1. */

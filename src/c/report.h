@@ -35,7 +35,11 @@
 	X(LABEL, "exec label")            /* said by the stub: a security module does not take the program's label */  \
 	X(HOOK_RUN, "run hook")           /* the hook of op `arg` cannot be executed */                                \
 	X(HOOK_STATUS, "hook")            /* it failed: `err` is its status, or 256 and the signal that ended it */    \
-	X(HOOK_TIMEOUT, "hook timeout")   /* it was killed since it had not ended in its time */
+	X(HOOK_TIMEOUT, "hook timeout")   /* it was killed since it had not ended in its time */                       \
+	X(PLAN_FILE, "read plan file")                                                                                 \
+	X(STREAMS, "make streams")        /* the monitor's: pipes for the container's standard streams */              \
+	X(LAUNCHER, "run launcher")       /* the monitor's: it cannot be executed, or has ended without an answer */   \
+	X(MONITOR, "set up monitor")      /* the monitor's own directories, lock and socket */
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };

@@ -6,6 +6,7 @@
 #include "stub.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,11 +132,17 @@ static void close_made_slots(struct pc_job *job)
 		fd_close(&job->slots[i]);
 }
 
-static void reap_quietly(int pidfd)
+/* What is not ours to reap must have ended all the same, before the finish section removes what it uses. */
+static void end_quietly(int pidfd, bool sibling)
 {
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
 	siginfo_t info;
 
 	(void)sys_pidfd_send_signal(pidfd, SIGKILL);
+	while (sibling && sys_ppoll(&ended, 1, NULL) == -EINTR)
+		;
+	if (sibling)
+		return;
 	while (sys_waitid(P_PIDFD, pidfd, &info, WEXITED | __WALL, NULL) == -EINTR)
 		;
 }
@@ -182,7 +189,7 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 		job->execed_ns = sys_now_ns(); /* the end of file came from execve, which closed the child's end */
 	if (err < 0) {
 		if (pidfd >= 0)
-			reap_quietly(pidfd);
+			end_quietly(pidfd, job->sibling);
 		fd_close(&out->tty_fd);
 		return err;
 	}
@@ -203,6 +210,7 @@ PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)
 	if (job == NULL)
 		return -out->report.err;
 	job->fault = a->fault;
+	job->sibling = a->sibling;
 	job->trace_ns = a->trace_ns;
 	job->n_trace = a->n_trace;
 	job->sync = a->sync;

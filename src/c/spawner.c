@@ -179,10 +179,10 @@ static void clone_child(struct spawner *self)
 	bool share = head->flags & PC_PLAN_SHARE_VM;
 	struct clone_args args = {
 		.flags = head->clone_flags | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND |
-			 (share ? CLONE_VM | CLONE_VFORK : 0),
+			 (share ? CLONE_VM | CLONE_VFORK : 0) | (job->sibling ? CLONE_PARENT : 0),
 		.pidfd = (uint64_t)(uintptr_t)&job->pidfd,
 		.parent_tid = (uint64_t)(uintptr_t)&job->tid,
-		.exit_signal = SIGCHLD,
+		.exit_signal = job->sibling ? 0 : SIGCHLD, /* a sibling's is ours; the kernel takes no other */
 		.stack = (uint64_t)(uintptr_t)(self->stack + GUARD),
 		.stack_size = CHILD_STACK,
 		.cgroup = head->cgroup_slot >= 0 ? (uint64_t)(unsigned)job->slots[head->cgroup_slot] : 0,

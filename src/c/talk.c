@@ -158,7 +158,7 @@ static int adopt(struct pc_job *job, const struct pc_report *r, int *passed)
 
 	if (*passed < 0)
 		return -EBADMSG;
-	while (sys_waitid(P_PIDFD, job->pidfd, &info, WEXITED | __WALL, NULL) == -EINTR)
+	while (!job->sibling && sys_waitid(P_PIDFD, job->pidfd, &info, WEXITED | __WALL, NULL) == -EINTR)
 		;
 	fd_close(&job->pidfd);
 	job->pidfd = fd_take(passed);
