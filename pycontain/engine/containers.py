@@ -1,8 +1,8 @@
-"""Containers, as ``docker`` knows them: list, find, kill, stop, pause, unpause, processes.
+"""Containers, as ``docker`` knows them: list, find, create, start, stop, kill, wait, pause, rename, remove.
 
-Those that run in the foreground of a ``pycontain run``, of this process or another. Every function takes the roots first; a
-container is asked for by name, by id, or by the beginning of an id. Errors: ContainerNotFound, InvalidArgument (an ambiguous
-beginning), Conflict (it has ended).
+Those that stay, which have a monitor when they run; and those that run in the foreground of a ``pycontain run``, of this process or
+another. Every function takes the roots first; a container is asked for by name, by id, or by the beginning of an id. Errors:
+ContainerNotFound, InvalidArgument (an ambiguous beginning; a damaged file), Conflict (it is not in the state for that).
 """
 
 from __future__ import annotations
@@ -10,25 +10,47 @@ from __future__ import annotations
 import os
 import select
 import signal as signals
+import time
 
-from .. import parse
-from ..errors import Conflict
-from ..record import record
-from ..runtime import cgroups, stillness
-from ..runtime.foreground import Foreground, find, list_all, process_start
+from .. import _native, parse
+from ..errors import Conflict, ContainerNotFound, NotFound
+from ..image.workspace import removal_name, removal_space, storing
+from ..record import record, replaced
+from ..runtime import cgroups, detached, foreground, monitor, names, stillness
+from ..runtime.detached import Detached, State
+from ..runtime.foreground import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..request import RunRequest
+    from ..runtime.detached import Logging, Restart
     from ..runtime.roots import Roots
 
-__all__ = ["ContainerInfo", "find_container", "kill", "list_containers", "pause", "processes", "stop", "unpause"]
+__all__ = [
+    "ContainerInfo",
+    "create",
+    "find_container",
+    "find_running",
+    "kill",
+    "list_containers",
+    "pause",
+    "processes",
+    "prune",
+    "remove",
+    "rename",
+    "restart",
+    "start",
+    "stop",
+    "unpause",
+    "wait",
+]
 
-DEFAULT_GRACE_S = 10.0
+_GONE_WITHIN_S = 10.0
 
 
 @record
 class ContainerInfo:
-    """One container. ``created``: seconds since 1970; ``state``: "running" or "paused"; ``command``: its words."""
+    """One container. ``created``: seconds since 1970; ``state`` as Docker's; ``command``: its words; times are RFC 3339."""
 
     id: str
     name: str
@@ -39,18 +61,42 @@ class ContainerInfo:
     state: str
     pid: int
     labels: tuple[tuple[str, str], ...]
+    exit_code: int = 0
+    started_at: str = ""
+    finished_at: str = ""
+    restart_count: int = 0
+    error: str = ""
+    stays: bool = False  # it outlives its end
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ("running", "paused", "restarting")
 
 
-def list_containers(roots: Roots) -> list[ContainerInfo]:
-    """Those that run, the newest first. Raises: InvalidArgument: a record is damaged."""
-    return [_info(each) for each in list_all(roots)]
+# --- which ------------------------------------------------------------------------------------------------------------
+
+
+def list_containers(roots: Roots, *, all: bool = False) -> list[ContainerInfo]:
+    """Those that run, or ``all``; the newest first. Raises: InvalidArgument: a file is damaged."""
+    found = [_foreground_info(each) for each in foreground.list_all(roots)]
+    for each in detached.list_all(roots):
+        try:
+            info = _detached_info(each, detached.state_of(roots, each))
+        except NotFound:
+            continue  # removed meanwhile
+        if all or info.is_alive:
+            found.append(info)
+    return sorted(found, key=lambda info: info.created, reverse=True)
 
 
 def find_container(roots: Roots, text: str) -> ContainerInfo:
-    return _info(find(roots, text))
+    kept = detached.find(roots, text)
+    if kept is not None:
+        return _detached_info(kept, detached.state_of(roots, kept))
+    return _foreground_info(foreground.find(roots, text))
 
 
-def _info(found: Foreground) -> ContainerInfo:
+def _foreground_info(found: Foreground) -> ContainerInfo:
     return ContainerInfo(
         id=found.id, name=found.name, image=found.image, image_id=found.image_id, command=found.command,
         created=found.created, state="paused" if stillness.is_paused(found) else "running", pid=found.pid,
@@ -58,10 +104,83 @@ def _info(found: Foreground) -> ContainerInfo:
     )  # fmt: skip
 
 
+def _detached_info(found: Detached, state: State) -> ContainerInfo:
+    return ContainerInfo(
+        id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=" ".join(found.args),
+        created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
+        started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
+        stays=True,
+    )  # fmt: skip
+
+
+def find_running(roots: Roots, text: str) -> Foreground:
+    """A container that runs, of either kind, for those who look into it. Raises: ContainerNotFound, Conflict: it does not run."""
+    kept = detached.find(roots, text)
+    if kept is None:
+        return foreground.find(roots, text)
+    state = detached.state_of(roots, kept)
+    if not state.pid:
+        raise Conflict(f"container {kept.name} is not running")
+    return detached.as_running(roots, kept, state)
+
+
+# --- life -------------------------------------------------------------------------------------------------------------
+
+
+def create(
+    request: RunRequest, roots: Roots, *, auto_remove: bool = False, restart: Restart | None = None,
+    logging: Logging | None = None, open_stdin: bool = False, stdin_once: bool = False, stop_timeout_s: float = 10.0,
+) -> str:  # fmt: skip
+    """A container that stays, not started: its id. Its image is pulled as the request says."""
+    from ..runtime import detached_start
+
+    return detached_start.create(
+        request, roots, auto_remove=auto_remove, restart=restart, logging=logging, open_stdin=open_stdin,
+        stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
+    ).id  # fmt: skip
+
+
+def start(roots: Roots, text: str, *, console_size: tuple[int, int] = (0, 0)) -> None:
+    """Its program has begun when this returns; nothing happens when it runs already. Raises: as ``run``."""
+    from ..runtime import detached_start
+
+    detached_start.start(roots, _kept(roots, text).id, console_size=console_size)
+
+
+def _kept(roots: Roots, text: str) -> Detached:
+    found = detached.find(roots, text)
+    if found is None:
+        foreground.find(roots, text)  # raises, unless there is one
+        raise Conflict(f"container {text} runs in the foreground of another command, which it does not outlive")
+    return found
+
+
 def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
-    """Sends a signal to its first process. SIGKILL ends a paused one as well."""
+    """Sends a signal to its first process. SIGKILL ends a paused one as well, and its restart policy."""
     number = parse.signal_number(signal)
-    found = find(roots, text)
+    kept = detached.find(roots, text)
+    if kept is None:
+        _kill_foreground(foreground.find(roots, text), number)
+        return
+    state = detached.state_of(roots, kept)
+    if not state.pid:
+        raise Conflict(f"cannot kill container: {text}: container {kept.id} is not running")
+    wanted = kept.config.stop_signal
+    ends = number == signals.SIGKILL or number == (parse.signal_number(wanted) if wanted else signals.SIGTERM)
+    with _control(roots, kept) as control:
+        control.kill(number, ends_policy=ends)
+    if number == signals.SIGKILL and state.status == "paused":
+        _thaw(detached.as_running(roots, kept, state))  # in cgroup v1 nobody dies frozen
+
+
+def _control(roots: Roots, kept: Detached) -> monitor.Control:
+    try:
+        return monitor.Control(detached.run_directory_of(roots, kept.id))
+    except OSError:
+        raise Conflict(f"container {kept.name} has just ended") from None
+
+
+def _kill_foreground(found: Foreground, number: int) -> None:
     pidfd = _open(found, "kill")
     try:
         _send(found, pidfd, number)
@@ -69,9 +188,149 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
         os.close(pidfd)
 
 
-def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float = DEFAULT_GRACE_S) -> None:
-    """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended."""
-    found = find(roots, text)
+def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
+    """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended; nothing
+    happens when it does not run."""
+    kept = detached.find(roots, text)
+    if kept is None:
+        _stop_foreground(foreground.find(roots, text), signal, 10.0 if grace_s is None else grace_s)
+        return
+    state = detached.state_of(roots, kept)
+    if not state.is_alive:
+        return
+    wanted = signal or kept.config.stop_signal
+    number = parse.signal_number(wanted) if wanted else signals.SIGTERM
+    grace = kept.stop_timeout_s if grace_s is None else grace_s
+    if state.status == "paused":  # it could not hear us
+        unpause(roots, text)
+    try:
+        with _control(roots, kept) as control:
+            control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
+            _until_over(control)
+    except (Conflict, ConnectionError):
+        pass  # it has ended by itself
+    _await_end(roots, kept)
+
+
+def _until_over(control: monitor.Control) -> tuple[int, int] | None:
+    """Exit code and signal, when it has ended for good; None: the monitor has gone without a word."""
+    while (ended := control.ended()) is not None:
+        code, number, again = ended
+        if not again:
+            return code, number
+    return None
+
+
+def _await_end(roots: Roots, kept: Detached) -> None:
+    """Its monitor is gone, and what it has written is the last word."""
+    end = time.monotonic() + _GONE_WITHIN_S
+    while monitor.is_alive(detached.run_directory_of(roots, kept.id)) and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
+    kept = _kept(roots, text)
+    stop(roots, kept.id, signal=signal, grace_s=grace_s)
+    start(roots, kept.id)
+
+
+def wait(roots: Roots, text: str) -> int:
+    """Its exit code, when it has ended for good. Raises: Conflict: it runs in the foreground of another process, which alone knows."""
+    kept = _kept(roots, text)
+    state = detached.state_of(roots, kept)
+    if state.is_alive:
+        try:
+            with _control(roots, kept) as control:
+                ended = _until_over(control)
+            if ended is not None:
+                return ended[0]
+        except (Conflict, ConnectionError):
+            pass  # just now
+        _await_end(roots, kept)
+        state = detached.state_of(roots, kept)
+    return state.exit_code
+
+
+def rename(roots: Roots, text: str, name: str) -> None:
+    """Raises: Conflict: the name is in use."""
+    parse.name(name)
+    kept = _kept(roots, text)
+    with detached.changing(roots, kept.id):
+        now = detached.load(roots, kept.id)
+        if now.name == name:
+            raise Conflict("Renaming a container with the same name as its current name")
+        names.reserve(roots, name, kept.id)
+        detached.write(roots, replaced(now, name=name))
+        names.forget(roots, now.name, kept.id)
+
+
+def remove(roots: Roots, text: str, *, force: bool = False) -> None:
+    """With its layer, log and volumes. ``force``: it is killed first; one whose files are damaged is removed as well.
+
+    Raises: Conflict: it runs.
+    """
+    container_id = detached.find_id(roots, text)
+    if not container_id:
+        foreground.find(roots, text)
+        raise Conflict(
+            f"container {text} runs in the foreground of another command, and goes with it: `pycontain stop {text}`"
+        )
+    try:
+        kept = detached.load(roots, container_id)
+        state = detached.state_of(roots, kept)
+    except (NotFound, ValueError):
+        if not force:
+            raise
+        kept, state = None, State()
+    if state.is_alive and kept is not None:
+        if not force:
+            raise Conflict(
+                f'cannot remove container "{kept.name}": container is {state.status}: stop the container before removing or force remove'
+            )
+        _end(roots, kept)
+    with detached.changing(roots, container_id):
+        run_directory = detached.run_directory_of(roots, container_id)
+        if monitor.is_alive(run_directory):
+            raise Conflict(f"container {text} has been started again meanwhile: try again")
+        _remove_files(roots, container_id, run_directory)
+    if kept is not None:
+        names.forget(roots, kept.name, container_id)
+
+
+def _end(roots: Roots, kept: Detached) -> None:
+    try:
+        kill(roots, kept.id)
+        with _control(roots, kept) as control:
+            _until_over(control)
+    except (Conflict, ConnectionError):
+        pass  # it has ended by itself
+    _await_end(roots, kept)
+
+
+def _remove_files(roots: Roots, container_id: str, run_directory: str) -> None:
+    """Its directory has no name that others look at any more before anything in it goes."""
+    with storing("remove a container"), removal_space(roots.data_root) as work:
+        os.rename(detached.directory_of(roots, container_id), f"{work}/{removal_name(container_id)}")
+    _native.remove_tree(run_directory)
+
+
+def prune(roots: Roots) -> list[str]:
+    """Removes all that do not run: their ids."""
+    removed = []
+    for each in list_containers(roots, all=True):
+        if each.stays and not each.is_alive:
+            try:
+                remove(roots, each.id)
+            except (Conflict, ContainerNotFound):
+                continue  # started, or removed by another one meanwhile
+            removed.append(each.id)
+    return removed
+
+
+# --- one that runs ----------------------------------------------------------------------------------------------------
+
+
+def _stop_foreground(found: Foreground, signal: str, grace_s: float) -> None:
     wanted = signal or found.config.stop_signal
     number = parse.signal_number(wanted) if wanted else signals.SIGTERM
     pidfd = _open(found, "stop")
@@ -94,7 +353,7 @@ def _open(found: Foreground, verb: str) -> int:
     except ProcessLookupError:
         raise ended from None
     try:
-        if process_start(found.pid) == found.process_start:
+        if foreground.process_start(found.pid) == found.process_start:
             return pidfd
     except OSError:
         pass  # it ended between the two
@@ -108,10 +367,14 @@ def _send(found: Foreground, pidfd: int, number: int) -> None:
     except ProcessLookupError:
         return
     if number == signals.SIGKILL and stillness.is_paused(found):
-        try:
-            stillness.unpause(found)  # in cgroup v1 nobody dies frozen
-        except Conflict:
-            pass  # it has ended
+        _thaw(found)  # in cgroup v1 nobody dies frozen
+
+
+def _thaw(found: Foreground) -> None:
+    try:
+        stillness.unpause(found)
+    except Conflict:
+        pass  # it has ended
 
 
 def _ended(pidfd: int, within_s: float | None) -> bool:
@@ -122,14 +385,27 @@ def _ended(pidfd: int, within_s: float | None) -> bool:
 
 def pause(roots: Roots, text: str) -> None:
     """Stops every process in it where it stands. Raises: Unsupported: no freezer; SetupFailed."""
-    stillness.pause(find(roots, text))
+    stillness.pause(find_running(roots, text))
+    _note(roots, text, paused=True)
 
 
 def unpause(roots: Roots, text: str) -> None:
-    stillness.unpause(find(roots, text))
+    stillness.unpause(find_running(roots, text))
+    _note(roots, text, paused=False)
+
+
+def _note(roots: Roots, text: str, *, paused: bool) -> None:
+    """The monitor of one that stays writes it down."""
+    kept = detached.find(roots, text)
+    if kept is not None:
+        try:
+            with _control(roots, kept) as control:
+                control.note_paused(paused)
+        except (Conflict, ConnectionError, monitor.Refused):
+            pass  # it has ended
 
 
 def processes(roots: Roots, text: str) -> list[int]:
     """The process ids, as this host sees them, of everything that runs in it."""
-    found = find(roots, text)
+    found = find_running(roots, text)
     return [pid for pid in cgroups.pids(stillness.members_of(found)) if pid > 0] or [found.pid]

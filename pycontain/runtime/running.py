@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .template import Template
     from .userns import Descriptor, Mappings
 
-__all__ = ["Running", "plan_for", "prepare_spec", "start"]
+__all__ = ["Running", "generated", "plan_for", "prepare_spec", "start"]
 
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 _INIT = os.path.join(_BIN, "pycontain-init")
@@ -86,10 +86,10 @@ def prepare_spec(
     ids = IdRanges(roots.run_root, "nobody", facts)
     maps = ids.preview(request)
     directory = f"{roots.data_root}/ephemeral/OWNER/{container_id}"
-    return _generate(request, found, maps, roots, facts, console_size, container_id, directory)
+    return generated(request, found, maps, roots, facts, console_size, container_id, directory)
 
 
-def _generate(
+def generated(
     request: RunRequest,
     found: Resolved,
     maps: Mappings,
@@ -99,6 +99,7 @@ def _generate(
     container_id: str,
     directory: str,
 ) -> RuntimeSpec:
+    """The RuntimeSpec of a request that has been looked up. ``directory``: the container's own."""
     short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
     return generate(
         request, found, facts, maps, short_id=short, console_size=console_size,
@@ -127,7 +128,7 @@ def _shaped(
     shape = _shapes.get(key)
     if shape is None:
         directory = f"{session.directory}/{ID_TOKEN}"
-        spec = _generate(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN, directory)
+        spec = generated(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN, directory)
         place = Place(container_id=ID_TOKEN, directory=directory, cgroup_parent=session.cgroup_parent)
         made = plan(spec, session.facts, place)
         if len(_shapes) >= _SHAPES_KEPT:

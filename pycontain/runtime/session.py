@@ -83,10 +83,14 @@ def _check_powers(facts: HostFacts) -> None:
 
 
 class Session:
-    """What one process shares among its containers on one pair of roots."""
+    """What one process shares among its containers on one pair of roots.
 
-    def __init__(self, roots: Roots, facts: HostFacts) -> None:
+    ``detached``: it is made for one container whose monitor becomes the owner (:meth:`hand_over`), and has no guardian.
+    """
+
+    def __init__(self, roots: Roots, facts: HostFacts, *, detached: bool = False) -> None:
         _check_powers(facts)
+        self._detached = detached
         self.roots = roots
         self.facts = facts
         self.owner = f"{os.getpid()}-{os.urandom(6).hex()}"
@@ -130,7 +134,8 @@ class Session:
             ) from None
         try:
             self._sweep(base)
-            self._start_guardian()
+            if not self._detached:
+                self._start_guardian()
             self.stub_fd = self._sealed_stub()
         except BaseException:
             self._remove_all()
@@ -267,6 +272,20 @@ class Session:
         """Kills and removes everything of this owner."""
         self._remove_all()
 
+    @property
+    def lock_fd(self) -> int:
+        """Who has it open keeps the owner alive."""
+        return self._lock_fd
+
+    def left_at_end(self) -> tuple[list[str], list[str]]:
+        """What an owner that has ended leaves: cgroups, and directories and files."""
+        trees = [self.directory, self._template_dir, f"{self.directory}.lock"]
+        return self._cgroup_dirs(self.owner), trees
+
+    def hand_over(self) -> None:
+        """Somebody else is the owner now, and has the descriptors that matter: ours are closed, nothing is removed."""
+        self.disown()
+
     def disown(self) -> None:
         """In a forked child: closes the copies of descriptors, touches nothing else."""
         for t in self._templates.values():
@@ -286,12 +305,33 @@ class Session:
         try:
             os.makedirs(directory, 0o755, exist_ok=True)
             self._reserve_name(name, f"{directory}/{name}", f"{self.owner}/{container_id}")
+            # ours first, then the look at theirs, who do it the other way round: so never both of us have it
+            if os.path.lexists(f"{self.roots.data_root}/containers/names/{name}"):
+                self._check_detached(name)
         except OSError as e:
             raise SetupFailed(
                 f"cannot reserve the name {name!r} in the run root {self.roots.run_root}: {e.strerror} "
                 f"({errno_name(e.errno or 0)}). Give a --run-root that this user may write to, or leave out --name",
                 step="name", errno=e.errno or 0,
             ) from None  # fmt: skip
+
+    def _check_detached(self, name: str) -> None:
+        from .names import holder_of
+
+        held_id = holder_of(self.roots, name)
+        if held_id:
+            self.release_name(name)
+            raise Conflict(
+                f"the name {name!r} is already in use by container {held_id[:12]}. Remove or rename that container, or choose another name"
+            )
+
+    def holder_of_name(self, name: str) -> str:
+        """The id of the container in the foreground of a living process that has the name; "" when none has."""
+        try:
+            holder, _, held_id = os.readlink(f"{self.roots.run_root}/names/{name}").partition("/")
+        except OSError:
+            return ""
+        return held_id if self._alive(holder) else ""
 
     def _reserve_name(self, name: str, path: str, target: str) -> None:
         for _ in range(8):

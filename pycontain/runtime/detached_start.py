@@ -1,0 +1,272 @@
+"""Making a detached container, and starting it: a session of its own becomes its monitor's."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import _native, parse
+from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..host import probe
+from ..image.usage import hold_image, hold_unrecorded
+from ..image.workspace import replace_file
+from ..plan import plan
+from ..plan_bytes import Place
+from ..plan_mounts import layers_given
+from ..plan_namespaces import host_id
+from ..record import replaced
+from . import monitor, names, volumes
+from .detached import (
+    Detached,
+    Logging,
+    Restart,
+    State,
+    changing,
+    directory_of,
+    load,
+    make_directories,
+    run_directory_of,
+    state_of,
+    write,
+    write_place,
+)
+from .failure import describe
+from .foreground import config_as_run
+from .generate import environment, init_target, program_args
+from .look import look
+from .running import generated
+from .session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.rootfs import RootFS
+    from ..plan_bytes import Plan
+    from ..request import RunRequest
+    from .look import Resolved
+    from .roots import Roots
+    from .userns import Mappings
+
+__all__ = ["create", "start"]
+
+_NAME_TRIES = 20
+_GONE_WITHIN_S = 10.0
+
+
+def create(
+    request: RunRequest, roots: Roots, *, auto_remove: bool = False, restart: Restart | None = None, logging: Logging | None = None,
+    open_stdin: bool = False, stdin_once: bool = False, stop_timeout_s: float = 10.0,
+) -> Detached:  # fmt: skip
+    """A container that has not been started. Its image is pulled as the request says.
+
+    Raises: as a start; Conflict: the name is in use.
+    """
+    parse.check(request)
+    if request.image.startswith("bundle:"):
+        raise Unsupported("a bundle cannot be detached yet: run it in the foreground, or leave out -d")
+    if request.userns.startswith("auto"):
+        raise Unsupported(
+            "--userns auto is for containers that do not stay: the files of one that stays would belong to whoever gets the ids "
+            "next. Give it ids of its own: --userns 0:100000:65536"
+        )
+    found = look(request, data_root=roots.data_root)
+    container_id = os.urandom(32).hex()
+    made = Detached(
+        id=container_id, name=request.name or "", created=time.time(), request=request, image_id=found.rootfs.image_id,
+        args=program_args(request, found), lower=found.rootfs.lower, config=config_as_run(request, found.rootfs.config),
+        auto_remove=auto_remove, restart=restart or Restart(), logging=logging or Logging(), open_stdin=open_stdin,
+        stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
+    )  # fmt: skip
+    try:
+        make_directories(roots, container_id)
+    except OSError as e:
+        raise _cannot("make", roots, e) from None
+    try:
+        with changing(roots, container_id):
+            made = replaced(made, name=_named(roots, request.name, container_id))
+            write(roots, made)
+    except BaseException as e:
+        names.forget(roots, made.name, container_id)
+        _native.remove_tree(directory_of(roots, container_id))
+        if isinstance(e, OSError):
+            raise _cannot("make", roots, e) from None
+        raise
+    return made
+
+
+def _cannot(verb: str, roots: Roots, e: OSError) -> SetupFailed:
+    number = e.errno or 0
+    return SetupFailed(
+        f"cannot {verb} a container in the data root {roots.data_root}: {e.strerror} ({errno_name(number)}). Give a --data-root that "
+        "this user may write to, and that has room",
+        step="container", errno=number,
+    )  # fmt: skip
+
+
+def _named(roots: Roots, wanted: str | None, container_id: str) -> str:
+    if wanted is not None:
+        names.reserve(roots, wanted, container_id)
+        _check_foreground(roots, wanted, container_id)
+        return wanted
+    for _ in range(_NAME_TRIES):
+        name = names.random_name()
+        try:
+            names.reserve(roots, name, container_id)
+        except Conflict:
+            continue
+        return name
+    names.reserve(roots, container_id[:12], container_id)
+    return container_id[:12]
+
+
+def _check_foreground(roots: Roots, name: str, container_id: str) -> None:
+    """Ours is there before the look at theirs: so never both of us have it."""
+    if not os.path.lexists(f"{roots.run_root}/names/{name}"):
+        return
+    session = Session(roots, probe(), detached=True)
+    try:
+        held_id = session.holder_of_name(name)
+    finally:
+        session.close()
+    if held_id:
+        names.forget(roots, name, container_id)
+        raise Conflict(
+            f"the name {name!r} is already in use by container {held_id[:12]}. Stop that container, or choose another name"
+        )
+
+
+def start(roots: Roots, container_id: str, *, console_size: tuple[int, int] = (0, 0)) -> Detached:
+    """Its program has begun when this returns; nothing happens when it runs already.
+
+    Raises: as a start in the foreground; ContainerNotFound; Conflict: it is paused.
+    """
+    with changing(roots, container_id):
+        found = load(roots, container_id)
+        state = _settled(roots, found)
+        if state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if not state.is_alive:
+            _start(roots, found, console_size)
+        return found
+
+
+def _settled(roots: Roots, found: Detached) -> State:
+    """What is true, once a monitor that is about to end has ended."""
+    run_directory = run_directory_of(roots, found.id)
+    end = time.monotonic() + _GONE_WITHIN_S
+    while True:
+        state = state_of(roots, found, locked=True)
+        if state.is_alive or not monitor.is_alive(run_directory):
+            return state
+        if time.monotonic() > end:
+            raise Conflict(f"container {found.name} is still being ended: try again")
+        time.sleep(0.002)
+
+
+def _start(roots: Roots, found: Detached, console_size: tuple[int, int]) -> None:
+    # the name may be another image's by now
+    request = replaced(found.request, image=found.image_id or found.request.image, pull="never")
+    resolved = look(request, data_root=roots.data_root)
+    image_fd = _hold(request, resolved, roots)
+    try:
+        session = Session(roots, probe(), detached=True)
+        try:
+            made, slots, env = _ready(found, request, resolved, roots, session, console_size)
+            held = tuple(fd for fd in (session.lock_fd, image_fd) if fd >= 0)
+            try:
+                monitor.start(
+                    directory_of(roots, found.id),
+                    run_directory_of(roots, found.id),
+                    slots,
+                    _words(roots, found, session),
+                    held=held,
+                )
+            except _native.StartFailure as failure:
+                path = next((e[5:] for e in env if e.startswith("PATH=")), None)
+                raise describe(failure, made, who=found.name, program=found.args[0], env_path=path) from None
+        except BaseException:
+            session.close()
+            raise
+        session.hand_over()
+    except OSError as e:
+        raise _cannot("start", roots, e) from None
+    finally:
+        if image_fd >= 0:
+            os.close(image_fd)  # the monitor has it as well, and with it the lock
+
+
+def _hold(request: RunRequest, resolved: Resolved, roots: Roots) -> int:
+    image_id = resolved.rootfs.image_id
+    if not image_id:
+        return -1
+    if request.image.startswith("oci:"):
+        return hold_unrecorded(roots.data_root, image_id, resolved.rootfs.lower)
+    return hold_image(roots.data_root, image_id)
+
+
+def _ready(
+    found: Detached,
+    request: RunRequest,
+    resolved: Resolved,
+    roots: Roots,
+    session: Session,
+    console_size: tuple[int, int],
+) -> tuple[Plan, tuple[int, ...], tuple[str, ...]]:
+    """The Plan, in its file, what its slots take, and its environment."""
+    directory = directory_of(roots, found.id)
+    layer = f"{directory}/layer"
+    facts = session.facts
+    maps = session.ids.mappings(request)
+    spec = generated(request, resolved, maps, roots, facts, console_size, found.id, layer)
+    session.ensure_cgroups(spec.linux.resources)
+    template = session.template(resolved.rootfs, hosts=request.network == "none", maps=maps)
+    translation = session.ids.translation(maps)
+    layers = session.ids.layers(template, resolved.rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
+    hostname = request.hostname or ("" if request.uts == "host" else found.id[:12])
+    env = environment(request, resolved, hostname)
+    place = Place(container_id=found.id, directory=layer, cgroup_parent=session.cgroup_parent, kept=True)
+    made = plan(spec, facts, place).with_process(
+        (init_target(resolved), "--", *found.args) if request.init else found.args, env
+    )
+    _make_layer(layer, maps, resolved)
+    os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
+    replace_file(f"{directory}/plan", made.data)
+    write_place(roots, found.id, session, spec.linux.resources, maps)
+    slots = (template.mount_fd, template.top_fd, translation.fd, session.stub_fd, *(each.fd for each in layers))
+    return made, slots, env
+
+
+def _make_layer(layer: str, maps: Mappings, resolved: Resolved) -> None:
+    """At the first start: its copy-on-write layer, and the volumes that its image declares."""
+    rootfs: RootFS = resolved.rootfs
+    if not os.path.isdir(f"{layer}/work"):
+        os.makedirs(f"{layer}/upper", 0o755, exist_ok=True)
+        os.chmod(f"{layer}/upper", 0o755)
+        os.chown(f"{layer}/upper", host_id(maps[0], 0) or 0, host_id(maps[1], 0) or 0)
+        os.mkdir(f"{layer}/work", 0o700)
+    directory = volumes.directory_of(layer)
+    if resolved.volumes and not os.path.isdir(directory):
+        try:
+            volumes.make(directory, resolved.volumes, rootfs)
+        except BaseException:
+            _native.remove_tree(directory)
+            raise
+
+
+def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
+    """As src/c/monitor.c has them."""
+    words = []
+    if found.request.terminal:
+        words.append("tty")
+    if found.open_stdin:
+        words.append("stdin-once" if found.stdin_once else "stdin")
+    policy = found.restart
+    words.append(f"restart={policy.policy}" + (f":{policy.most}" if policy.most else ""))
+    words.append(f"log={found.logging.driver}")
+    if found.logging.driver == "json-file":
+        words += [f"max-size={found.logging.max_size}", f"max-file={found.logging.max_file}"]
+    cgroups, trees = session.left_at_end()
+    words += [f"cgroup={path}" for path in cgroups]
+    words += [f"remove={path}" for path in trees]
+    if found.auto_remove:
+        words += [f"remove={directory_of(roots, found.id)}", f"remove={run_directory_of(roots, found.id)}"]
+    return words
