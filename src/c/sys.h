@@ -151,6 +151,10 @@ static inline unsigned sys_umask(unsigned mask) { return (unsigned)PC_SYS1(SYS_u
 static inline int sys_dup3(int from, int to, int flags) { return (int)PC_SYS3(SYS_dup3, from, to, flags); }
 static inline int sys_fcntl(int fd, int cmd, long arg) { return (int)PC_SYS3(SYS_fcntl, fd, cmd, arg); }
 static inline int sys_ioctl(int fd, unsigned long req, void *arg) { return (int)PC_SYS3(SYS_ioctl, fd, req, arg); }
+static inline int sys_pipe2(int fds[2], int flags) { return (int)PC_SYS2(SYS_pipe2, fds, flags); }
+static inline int sys_flock(int fd, int how) { return (int)PC_SYS2(SYS_flock, fd, how); }
+static inline int sys_fsync(int fd) { return (int)PC_SYS1(SYS_fsync, fd); }
+static inline int sys_madvise(void *at, size_t n, int advice) { return (int)PC_SYS3(SYS_madvise, at, n, advice); }
 static inline int sys_close_range(unsigned first, unsigned last, unsigned flags)
 {
 	return (int)PC_SYS3(SYS_close_range, first, last, flags);
@@ -234,6 +238,7 @@ static inline int sys_waitid(int type, int id, siginfo_t *info, int options, str
 {
 	return (int)PC_SYS5(SYS_waitid, type, id, info, options, ru);
 }
+static inline unsigned sys_geteuid(void) { return (unsigned)PC_SYS0(SYS_geteuid); }
 static inline int sys_getppid(void) { return (int)PC_SYS0(SYS_getppid); }
 
 /* signals: the kernel's own struct, since libc's hides the restorer */
@@ -256,11 +261,27 @@ static inline int sys_sigprocmask(int how, const uint64_t *set)
 	return (int)PC_SYS4(SYS_rt_sigprocmask, how, set, 0, sizeof(uint64_t));
 }
 
+static inline int sys_signalfd4(int fd, const uint64_t *set, int flags)
+{
+	return (int)PC_SYS4(SYS_signalfd4, fd, set, sizeof *set, flags);
+}
+
 /* sockets, clocks, polling */
 static inline int sys_socket(int domain, int type, int proto) { return (int)PC_SYS3(SYS_socket, domain, type, proto); }
 static inline int sys_socketpair(int domain, int type, int proto, int *fds)
 {
 	return (int)PC_SYS4(SYS_socketpair, domain, type, proto, fds);
+}
+static inline int sys_bind(int fd, const void *addr, unsigned len) { return (int)PC_SYS3(SYS_bind, fd, addr, len); }
+static inline int sys_listen(int fd, int backlog) { return (int)PC_SYS2(SYS_listen, fd, backlog); }
+static inline int sys_accept4(int fd, int flags) { return (int)PC_SYS4(SYS_accept4, fd, 0, 0, flags); }
+static inline int sys_getsockopt(int fd, int level, int name, void *value, unsigned *len)
+{
+	return (int)PC_SYS5(SYS_getsockopt, fd, level, name, value, len);
+}
+static inline long sys_send(int fd, const void *buf, size_t n, int flags)
+{
+	return pc_syscall(SYS_sendto, fd, (long)buf, (long)n, flags, 0, 0);
 }
 static inline long sys_sendmsg(int fd, const struct msghdr *msg, int flags) { return PC_SYS3(SYS_sendmsg, fd, msg, flags); }
 static inline long sys_recvmsg(int fd, struct msghdr *msg, int flags) { return PC_SYS3(SYS_recvmsg, fd, msg, flags); }

@@ -1,0 +1,206 @@
+"""The monitor of a detached container (ADR 15): starting one, and speaking to its socket.
+
+<data dir>/plan    the Plan's bytes, there before                      <run dir>/lock     held as long as it lives
+<data dir>/state   what has become of the container (read_state)       <run dir>/attach   its socket
+<data dir>/log     JSON lines as of Docker's json-file driver; log.1, ... when rotated
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+
+from .. import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+__all__ = ["FOREVER", "LAUNCH", "MONITOR", "Control", "Refused", "is_alive", "read_state", "start"]
+
+_BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
+MONITOR = f"{_BIN}/pycontain-monitor"
+LAUNCH = f"{_BIN}/pycontain-launch"
+
+# src/c/monitor.h, enum pc_frame
+STDIN, STDOUT, STDERR, ERROR, ENDED, DONE = range(6)
+ATTACH, STDIN_END, RESIZE, STOP, KILL, POLICY, PAUSED, DETACH = range(16, 24)
+POLICIES = ("no", "on-failure", "always", "unless-stopped")
+FOREVER = 0xFFFFFFFF
+
+_HEAD = struct.Struct(">B3xI")
+_ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
+_TIMEOUT_S = 90.0  # more than a launcher takes to give up
+
+
+def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = ()) -> int:
+    """Starts a monitor, which starts the Plan in ``data_dir``; the container's pid, once its program has begun.
+
+    ``slots``: what the Plan is given after the three streams, -1 for what it is not; they stay the caller's. ``words``: as
+    src/c/monitor.c has them.
+
+    Raises: StartFailure, with nothing left running; OSError: the monitor cannot be executed, or says nothing.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            argv = [MONITOR, data_dir, run_dir, LAUNCH, *words]
+            _, pidfd = _native.spawn_helper(argv, theirs.fileno())
+        try:
+            _native.reap(pidfd, _native.Exit(), block=True)  # it has cloned itself
+        finally:
+            os.close(pidfd)
+        ours.settimeout(_TIMEOUT_S)
+        fds = array.array("i", [fd for fd in slots if fd >= 0])
+        marks = bytes(b"-+"[fd >= 0] for fd in slots)
+        ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
+        answer = ours.recv(_ANSWER.size)
+    if len(answer) != _ANSWER.size:
+        raise ChildProcessError(f"the monitor {MONITOR} has ended without an answer")
+    err, pid, step, errno, section, arg = _ANSWER.unpack(answer)
+    if err:
+        raise _native.StartFailure(_native._step(step), errno, _native.SECTIONS[section], arg)
+    return int(pid)
+
+
+def is_alive(run_dir: str) -> bool:
+    """Whether a monitor holds the container's lock."""
+    import fcntl
+
+    try:
+        fd = os.open(f"{run_dir}/lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask at once do not see each other
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def read_state(data_dir: str) -> dict[str, Any]:
+    """The state file. Raises: FileNotFoundError: no monitor has been there."""
+    import json
+
+    with open(f"{data_dir}/state", encoding="ascii") as f:
+        state: dict[str, Any] = json.load(f)
+    return state
+
+
+class Refused(Exception):
+    """The monitor has not done what it was asked for; why, in its words."""
+
+
+class Control:
+    """One connection to a monitor. Raises at creation: OSError: no monitor lives there.
+
+    What arrives while an answer is awaited is kept for :meth:`receive`.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._kept: list[tuple[int, bytes]] = []
+        directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # the path of a container's directory may be longer than a socket's address
+            self._socket.connect(f"/proc/self/fd/{directory}/attach")
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            os.close(directory)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._socket.settimeout(seconds)
+
+    def attach(self, *, stdout: bool = True, stderr: bool = True) -> None:
+        self._ask(ATTACH, (stdout << STDOUT) | (stderr << STDERR))
+
+    def send_stdin(self, data: bytes) -> None:
+        """For the container's standard input; blocks while it takes none."""
+        self._socket.sendall(_HEAD.pack(STDIN, len(data)) + data)
+
+    def end_stdin(self) -> None:
+        self._ask(STDIN_END)
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._ask(RESIZE, rows, columns)
+
+    def stop(self, signal: int, grace_s: int) -> None:
+        """Ends it, and its restart policy: by ``signal``, and after so many seconds by SIGKILL (FOREVER: never)."""
+        self._ask(STOP, signal, grace_s)
+
+    def kill(self, signal: int, *, ends_policy: bool = False) -> None:
+        self._ask(KILL, signal, int(ends_policy))
+
+    def set_policy(self, name: str, most: int = 0) -> None:
+        self._ask(POLICY, POLICIES.index(name), most)
+
+    def note_paused(self, paused: bool) -> None:
+        """For the state alone: whoever says so has frozen or thawed it."""
+        self._ask(PAUSED, int(paused))
+
+    def detach(self) -> None:
+        self._socket.sendall(_HEAD.pack(DETACH, 0))
+        self.close()
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """The next frame: STDOUT or STDERR and data, ENDED and (see :meth:`ended`); None when the monitor has gone."""
+        return self._kept.pop(0) if self._kept else self._frame()
+
+    def ended(self) -> tuple[int, int, bool] | None:
+        """Passes over what comes until the container ends: exit code, signal or 0, whether it starts again. None when the
+        monitor has gone without a word."""
+        while (frame := self.receive()) is not None:
+            if frame[0] == ENDED:
+                code, signal, again = struct.unpack(">III", frame[1])
+                return code, signal, bool(again)
+        return None
+
+    def _ask(self, what: int, *numbers: int) -> None:
+        payload = struct.pack(f">{len(numbers)}I", *numbers)
+        self._socket.sendall(_HEAD.pack(what, len(payload)) + payload)
+        while (frame := self._frame()) is not None:
+            if frame[0] == DONE:
+                return
+            if frame[0] == ERROR:
+                raise Refused(frame[1].decode("ascii", "replace"))
+            self._kept.append(frame)
+        raise ConnectionResetError("the monitor has ended before it answered")
+
+    def _frame(self) -> tuple[int, bytes] | None:
+        head = self._exactly(_HEAD.size)
+        if head is None:
+            return None
+        kind, length = _HEAD.unpack(head)
+        payload = self._exactly(length)
+        return None if payload is None else (kind, payload)
+
+    def _exactly(self, count: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < count:
+            try:
+                piece = self._socket.recv(min(count - len(data), 1 << 16))
+            except ConnectionResetError:  # it has ended before it had read all that we sent
+                return None
+            if not piece:
+                return None
+            data += piece
+        return bytes(data)

@@ -1,0 +1,190 @@
+/* pycontain-monitor's parts, and what it says and is told on its socket. ADR 15.
+ *
+ * One thread, no libc, no memory but what is here: what is not in use is given back before it sleeps.
+ */
+#ifndef PC_MONITOR_H
+#define PC_MONITOR_H
+
+#include <stdbool.h>
+
+#include "fd.h"
+#include "launch.h"
+
+/* Frames, both ways: a byte of enum pc_frame, three zeros, the payload's length big-endian, the payload. Numbers in a payload
+ * are big-endian, 32 bits. STDIN, STDOUT and STDERR are Docker's own. */
+enum pc_frame {
+	PC_FRAME_STDIN = 0,  /* to the monitor: for the container's standard input */
+	PC_FRAME_STDOUT = 1, /* from it: what the container has said */
+	PC_FRAME_STDERR = 2,
+	PC_FRAME_ERROR = 3,  /* from it: why a request was refused, as text */
+	PC_FRAME_ENDED = 4,  /* from it, to everyone: exit code, signal or 0, 1 when it starts again */
+	PC_FRAME_DONE = 5,   /* from it: the type of the request that has been done */
+	PC_ASK_ATTACH = 16,  /* streams: a bit set, 2 for standard output, 4 for standard error */
+	PC_ASK_STDIN_END = 17,
+	PC_ASK_RESIZE = 18,  /* rows, columns */
+	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy */
+	PC_ASK_KILL = 20,    /* signal, 1 when it ends the restart policy */
+	PC_ASK_POLICY = 21,  /* enum pc_policy, most restarts or 0 */
+	PC_ASK_PAUSED = 22,  /* 1 when whoever asks has frozen it, 0 when thawed: only noted */
+	PC_ASK_DETACH = 23,
+};
+
+enum pc_policy { PC_POLICY_NO, PC_POLICY_ON_FAILURE, PC_POLICY_ALWAYS, PC_POLICY_UNLESS_STOPPED, PC_POLICIES };
+
+enum phase {
+	STARTING,  /* a launcher is at it */
+	RUNNING,
+	DRAINING,  /* it has ended; what it has said last is being read */
+	FINISHING, /* a launcher executes the finish section */
+	WAITING,   /* for its next start */
+	OVER,	   /* clients are being told */
+};
+
+enum { CLIENTS = 16, CHUNK = 65536, PIECE = 16384, STREAMS = 2, ASK_BYTES = 8 };
+
+#define SECOND 1000000000ull
+#define STALL_NS (10 * SECOND) /* a client that has taken nothing for so long is dropped */
+#define FOREVER (~0ull)
+
+struct client {
+	int fd;		   /* -1: none */
+	uint32_t streams;  /* it is sent: bits 1 << enum pc_frame */
+	bool owed;	   /* it has not had all of the chunk yet */
+	bool feeds;	   /* it has sent standard input */
+	uint32_t sent;	   /* of the chunk */
+	uint32_t got;	   /* of head and ask */
+	uint32_t stdin_left; /* of a STDIN frame */
+	uint64_t stall_at;
+	uint8_t head[8];
+	uint8_t ask[ASK_BYTES];
+};
+
+/* One output stream's line that has no end yet. */
+struct line {
+	uint32_t n;
+	bool goes_on; /* a piece of it has been written */
+	uint8_t stamp[32]; /* of its first piece */
+	uint8_t bytes[PIECE];
+};
+
+struct log {
+	int dir, fd; /* fd -1: no log is kept */
+	int err;     /* of the last write that failed */
+	uint64_t size, max_size; /* max_size 0: never rotated */
+	uint32_t max_file;
+	uint64_t lost;	 /* bytes of output, since the beginning */
+	uint64_t unsaid; /* of those, not yet told of in the log */
+	uint64_t pending; /* bytes of output in the buffer */
+	size_t n;	  /* bytes in the buffer */
+};
+
+struct instant {
+	uint64_t at_ns; /* monotonic */
+	struct timespec real; /* all zero: not yet */
+};
+
+struct monitor {
+	/* what was asked for */
+	bool tty, open_stdin, stdin_once;
+	uint32_t policy, max_restarts;
+	char **remove; /* words "remove=PATH" among others, up to NULL */
+	/* descriptors */
+	int data, run, lock, listener, signals, launcher_file, null, starter;
+	int n_slots, slots[256];
+	int out[STREAMS]; /* standard output (or the pty's master), standard error; -1: ended */
+	int in;		  /* standard input, or the pty's master again; -1: none */
+	bool grown[STREAMS];
+	int answer;	  /* of the launcher under way, or -1 */
+	/* life */
+	enum phase phase;
+	int self, launcher, pid; /* 0: none */
+	uint64_t pid_started;	 /* field 22 of /proc/PID/stat */
+	bool ran;		 /* since this monitor lives */
+	bool ends, paused;	 /* its policy is over by request */
+	uint32_t stop_signal;	 /* asked for before it ran */
+	uint64_t grace_ns, kill_at, restart_at, state_at, backoff_ns;
+	struct instant started, finished;
+	uint32_t exit_code, end_signal, restarts;
+	bool oom_killed;
+	struct pc_report failed; /* of the last start */
+	int finish_err;
+	uint32_t last_reads; /* that may still be made when it has ended */
+	const char *dead; /* what could not be removed */
+	/* standard input on its way */
+	uint32_t feed_at, feed_n;
+	bool feed_end;
+	bool dirty; /* the buffers have been used since the last sleep */
+	struct log log;
+	struct client clients[CLIENTS];
+};
+
+/* monitor.c */
+void pc_stop(struct monitor *m, uint32_t signal, uint64_t grace_ns);
+
+/* monitor_life.c */
+void pc_life_begin(struct monitor *m);
+void pc_life_answer(struct monitor *m);
+void pc_life_reap(struct monitor *m);
+/* Whatever can go on without anybody's word: ended and read to the end, time to start again. */
+void pc_life_go_on(struct monitor *m, uint64_t now);
+void pc_life_over(struct monitor *m);
+bool pc_life_may_restart(const struct monitor *m);
+
+/* monitor_streams.c: the chunk is what was read last, until every client has it */
+extern struct chunk {
+	uint8_t head[8];
+	uint8_t data[CHUNK];
+} pc_chunk;
+/* The container's ends into theirs[3]; ours in m. 0, or -errno with nothing left open. */
+int pc_streams_open(struct monitor *m, int theirs[3]);
+void pc_streams_close(struct monitor *m);
+bool pc_stream_read(struct monitor *m, int stream); /* false: nothing there now */
+void pc_stdin_take(struct monitor *m, struct client *c);
+void pc_stdin_push(struct monitor *m);
+void pc_stdin_end(struct monitor *m);
+
+/* monitor_log.c */
+int pc_log_open(struct log *l, int dir);
+void pc_log_write(struct log *l, int stream, const uint8_t *data, size_t n);
+void pc_log_end(struct log *l); /* lines without an end, and what was lost */
+void pc_log_release(void);	/* memory, before a sleep */
+
+/* monitor_clients.c */
+int pc_clients_listen(struct monitor *m);
+void pc_clients_accept(struct monitor *m);
+void pc_client_read(struct monitor *m, struct client *c);
+void pc_client_send(struct monitor *m, struct client *c);
+void pc_client_drop(struct monitor *m, struct client *c);
+bool pc_clients_owed(const struct monitor *m);
+/* pc_chunk.data[0..n) as a frame, to those who want it; `streams` ~0: to all. */
+void pc_clients_tell(struct monitor *m, enum pc_frame type, uint32_t n, bool all);
+
+/* monitor_state.c */
+void pc_state_write(struct monitor *m);
+void pc_instant_now(struct instant *t);
+/* "2026-11-25T09:00:00.123456789Z", 30 bytes and no NUL */
+enum { STAMP = 30 };
+void pc_stamp(uint8_t out[STAMP], const struct timespec *t);
+size_t pc_digits(char *out, uint64_t n); /* at most 20 */
+
+static inline void pc_put32(uint8_t *to, uint32_t v)
+{
+	for (int i = 3; i >= 0; i--, v >>= 8)
+		to[i] = (uint8_t)v;
+}
+
+static inline uint32_t pc_get32(const uint8_t *from)
+{
+	return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
+}
+
+static inline size_t pc_length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n] != '\0')
+		n++;
+	return n;
+}
+
+#endif
