@@ -36,11 +36,13 @@ _ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
 _TIMEOUT_S = 90.0  # more than a launcher takes to give up
 
 
-def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = ()) -> int:
+def start(
+    data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, held: Sequence[int] = ()
+) -> int:
     """Starts a monitor, which starts the Plan in ``data_dir``; the container's pid, once its program has begun.
 
     ``slots``: what the Plan is given after the three streams, -1 for what it is not; they stay the caller's. ``words``: as
-    src/c/monitor.c has them.
+    src/c/monitor.c has them. ``held``: descriptors that it only keeps open, for their locks.
 
     Raises: StartFailure, with nothing left running; OSError: the monitor cannot be executed, or says nothing.
     """
@@ -54,8 +56,8 @@ def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str
         finally:
             os.close(pidfd)
         ours.settimeout(_TIMEOUT_S)
-        fds = array.array("i", [fd for fd in slots if fd >= 0])
-        marks = bytes(b"-+"[fd >= 0] for fd in slots)
+        fds = array.array("i", [fd for fd in slots if fd >= 0] + list(held))
+        marks = bytes(b"-+"[fd >= 0] for fd in slots) + b"k" * len(held)
         ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
         answer = ours.recv(_ANSWER.size)
     if len(answer) != _ANSWER.size:

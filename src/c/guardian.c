@@ -32,18 +32,6 @@ static void wait_for_owner(void)
 	}
 }
 
-/* The directory that all owners share: gone with the last of them, refused (EBUSY, ENOTEMPTY) while there are others. */
-static void remove_parent(char *path)
-{
-	size_t n = 0, slash = 0;
-
-	for (; path[n]; n++)
-		if (path[n] == '/')
-			slash = n;
-	path[slash] = '\0';
-	(void)sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
-}
-
 static void thaw(const char *file, const char *word)
 {
 	size_t n = 0;
@@ -69,7 +57,7 @@ int program(int argc, char **argv, char **envp)
 	}
 	for (; i < argc && !(argv[i][0] == '-' && argv[i][1] == '-'); i++) {
 		(void)pc_cgroup_remove(argv[i]); /* nobody to tell; the next start sweeps what is left */
-		remove_parent(argv[i]);
+		pc_parent_remove(argv[i]);
 	}
 	for (i++; i < argc; i++)
 		(void)pc_tree_remove(argv[i]);

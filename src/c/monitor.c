@@ -5,12 +5,13 @@
  *   tty                the Plan makes a terminal       stdin, stdin-once  its standard input is a pipe; ends with the first client
  *   restart=no | on-failure[:N] | always | unless-stopped
  *   log=json-file | none   max-size=BYTES   max-file=N
- *   remove=PATH        a directory or file to be removed at the very end; may be given often
+ *   cgroup=PATH        killed and removed at the very end; may be given often
+ *   remove=PATH        a directory or file to be removed after that; may be given often
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
- * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one. They are kept for restarts:
- * what a template, an id map or a translated layer is costs nothing while the container's own mounts hold it anyway. One message
- * goes back, a struct pc_launch_answer: it runs, or why not.
+ * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; and 'k' for one that is no slot,
+ * and is only kept open: a lock. They are kept for restarts: what a template, an id map or a translated layer is costs nothing
+ * while the container's own mounts hold it anyway. One message goes back, a struct pc_launch_answer: it runs, or why not.
  *
  * The process that is executed ends at once; its child is nobody's but init's. Without libc: start.h.
  */
@@ -98,7 +99,7 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		m->log.max_file = (uint32_t)n;
 		return good;
 	}
-	return (value = value_of(word, "remove=")) != NULL && *value == '/';
+	return ((value = value_of(word, "remove=")) != NULL || (value = value_of(word, "cgroup=")) != NULL) && *value == '/';
 }
 
 /* --- set-up ----------------------------------------------------------------------------------------------------- */
@@ -122,14 +123,19 @@ static int receive_slots(struct monitor *m)
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&msg);
 	const size_t given = cm != NULL && cm->cmsg_type == SCM_RIGHTS ? (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
 	size_t used = 0;
-	for (; m->n_slots < n; m->n_slots++) {
+	for (long i = 0; i < n; i++) {
 		int *slot = &m->slots[m->n_slots];
-		*slot = -1;
-		if (marks[m->n_slots] != '+')
+		if (marks[i] != 'k')
+			m->n_slots++;
+		if (marks[i] == '-') {
+			*slot = -1;
 			continue;
+		}
 		if (used == given)
 			return -EBADMSG;
-		__builtin_memcpy(slot, CMSG_DATA(cm) + sizeof *slot * used++, sizeof *slot);
+		if (marks[i] == '+')
+			__builtin_memcpy(slot, CMSG_DATA(cm) + sizeof *slot * used, sizeof *slot);
+		used++;
 	}
 	return used == given && n > 0 ? 0 : -EBADMSG;
 }
@@ -347,6 +353,11 @@ static void attend(struct monitor *m)
 static void end(struct monitor *m)
 {
 	(void)sys_unlinkat(m->run, "attach", 0);
+	for (char **word = m->remove; *word != NULL; word++) {
+		const char *path = value_of(*word, "cgroup=");
+		if (path != NULL && pc_cgroup_remove(path) == 0)
+			pc_parent_remove(path);
+	}
 	for (char **word = m->remove; *word != NULL; word++) {
 		const char *path = value_of(*word, "remove=");
 		if (path != NULL && pc_tree_remove(path) < 0 && m->dead == NULL)

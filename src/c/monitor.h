@@ -87,7 +87,7 @@ struct monitor {
 	/* what was asked for */
 	bool tty, open_stdin, stdin_once;
 	uint32_t policy, max_restarts;
-	char **remove; /* words "remove=PATH" among others, up to NULL */
+	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
 	int n_slots, slots[256];

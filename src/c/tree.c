@@ -220,3 +220,17 @@ int pc_cgroup_remove(const char *path)
 {
 	return remove_cgroup_at(AT_FDCWD, path, 0);
 }
+
+void pc_parent_remove(const char *path)
+{
+	char parent[4096];
+	size_t n = 0, slash = 0;
+
+	for (; path[n] && n < sizeof parent - 1; n++) {
+		parent[n] = path[n];
+		if (path[n] == '/')
+			slash = n;
+	}
+	parent[slash] = '\0';
+	(void)sys_unlinkat(AT_FDCWD, parent, AT_REMOVEDIR);
+}

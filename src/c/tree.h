@@ -8,5 +8,7 @@ int pc_tree_remove(const char *path);
 /* The same of `name` in the directory `dirfd`, one component. */
 int pc_tree_remove_at(int dirfd, const char *name);
 int pc_cgroup_remove(const char *path);
+/* The cgroup that all owners share, above `path`: gone with the last of them, refused (EBUSY, ENOTEMPTY) while there are others. */
+void pc_parent_remove(const char *path);
 
 #endif
