@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from ..errors import InvalidArgument
 from .arguments import Command, Option, Values, count, read
+from .confirm import confirmed
 from .filters import Filters, check, labels_match, parse_filters, truth, until
 from .output import one_for_errors, write
 from .units import UNSAID, human_size, unix_time
@@ -56,7 +56,7 @@ def _prune(values: Values, words: list[str], filters: Filters, command: Command,
         raise InvalidArgument("--all and --filter dangling=true contradict each other: leave out one of them")
     everything = values.all or dangling is False
     keep = _keeper(filters)
-    if not values.force and not _confirmed(_WARNING[everything]):
+    if not values.force and not confirmed(_WARNING[everything]):
         return 0
     from ..engine import images as engine
 
@@ -81,13 +81,3 @@ def _keeper(filters: Filters) -> Callable[[ImageInfo], bool]:
         return not labels_match(wanted, info.labels) or (bool(unwanted) and labels_match(unwanted, info.labels))
 
     return keep
-
-
-def _confirmed(warning: str) -> bool:
-    """Asks; whatever is not a "y" is a no, and so is the end of the input."""
-    write(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    sys.stdout.flush()
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
-        write("\n")
-    return answer.strip().lower() == "y"

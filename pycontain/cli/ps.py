@@ -11,7 +11,7 @@ from .filters import Filters, check, labels_match, parse_filters
 from .formats import FORMAT_HELP
 from .output import one_for_errors, write
 from .table import align, printable
-from .units import human_duration, local_time
+from .units import human_duration, instant, local_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ __all__ = ["COMMAND", "main"]
 COMMAND = Command(
     "pycontain ps",
     "[OPTIONS]",
-    "List containers, the newest first: those that run in the foreground of a `pycontain run`.",
+    "List containers that run, the newest first.",
     (
-        Option("-a --all", "", "all containers (they all run: one that has ended is gone)"),
-        Option("-f --filter", "KEY=VALUE", "ancestor=IMAGE, before/since=CONTAINER, id=, label=K[=V], name=, status=", repeat=True),
+        Option("-a --all", "", "those that do not run as well"),
+        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=K[=V], name=, since=, status=", repeat=True),
         Option("--format", "FORMAT", FORMAT_HELP),
         Option("-h --help", "", "print this"),
         Option("-l --latest", "", "only the newest"),
@@ -39,7 +39,7 @@ COMMAND = Command(
     interspersed=True,
 )  # fmt: skip
 
-_FILTERS = ("ancestor", "before", "id", "label", "name", "since", "status")
+_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 _HEADERS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
@@ -64,7 +64,11 @@ def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
             raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
     from ..engine import containers as engine
 
-    found = engine.list_containers(roots)
+    codes = [converted("filter", lambda v: parse.integer(v, -1, 255), code) for code in filters.get("exited", ())]
+    # as with Docker, whoever asks for a state, or for the newest, means all
+    found = engine.list_containers(roots, all=values.all or last > 0 or bool({"exited", "status"} & set(filters)))
+    if codes:
+        found = [each for each in found if each.state == "exited" and each.exit_code in codes]
     for name, newer in (("before", False), ("since", True)):
         for text in filters.get(name, ()):
             at = engine.find_container(roots, text).created
@@ -129,15 +133,14 @@ def _fields(info: ContainerInfo, whole: bool) -> dict[str, str]:
     command = info.command
     if not whole and len(command) > _COMMAND_SHOWN:
         command = command[: _COMMAND_SHOWN - 1] + "…"
-    up = human_duration(now - info.created)
     return {
         "ID": info.id if whole else info.id[:12],
         "Image": info.image,
         "Command": _quoted(command),
         "CreatedAt": local_time(int(info.created)),
-        "RunningFor": f"{up} ago",
+        "RunningFor": f"{human_duration(now - info.created)} ago",
         "State": info.state,
-        "Status": f"Up {up} (Paused)" if info.state == "paused" else f"Up {up}",
+        "Status": _status(info, now),
         "Ports": "",
         "Names": info.name,
         "Labels": ",".join(f"{key}={value}" for key, value in info.labels),
@@ -146,6 +149,24 @@ def _fields(info: ContainerInfo, whole: bool) -> dict[str, str]:
         "LocalVolumes": "0",
         "Networks": "",
     }
+
+
+def _status(info: ContainerInfo, now: float) -> str:
+    if info.state == "created":
+        return "Created"
+    if info.state == "dead":
+        return "Dead"
+    if info.state == "exited":
+        return f"Exited ({info.exit_code}) {_since(info.finished_at, now)} ago"
+    if info.state == "restarting":
+        return f"Restarting ({info.exit_code}) {_since(info.finished_at, now)} ago"
+    up = _since(info.started_at, now) if info.started_at else human_duration(now - info.created)
+    return f"Up {up} (Paused)" if info.state == "paused" else f"Up {up}"
+
+
+def _since(text: str, now: float) -> str:
+    at, fraction = instant(text)
+    return human_duration(now - at - float(f"0.{fraction}"))
 
 
 def _quoted(text: str) -> str:

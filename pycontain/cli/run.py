@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..request import Mount
     from ..runtime.roots import Roots
 
-__all__ = ["COMMAND", "main", "request_of"]
+__all__ = ["COMMAND", "main", "request_of", "with_image"]
 
 
 def main(argv: list[str], roots: Roots) -> int:
@@ -28,6 +28,12 @@ def main(argv: list[str], roots: Roots) -> int:
     values, words = read(COMMAND, argv)
     request = request_of(values, words, os.environ)
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
+    if values.detach:
+        return _detach(request, values, roots)
+    if values.restart or values.log_driver or values.log_opt or values.stop_timeout:
+        from .detach import check_attached
+
+        check_attached(values)
     streams = _streams(values)
     _check_explain(values)
     if values.explain and not values.time:
@@ -44,6 +50,22 @@ def main(argv: list[str], roots: Roots) -> int:
     def execute(request: RunRequest) -> int:
         return supervise.execute(request, roots, streams, timeout_s=timeout_s, cidfile=values.cidfile)
 
+    return with_image(request, values, roots, execute)
+
+
+def _detach(request: RunRequest, values: Values, roots: Roots) -> int:
+    from .detach import run_detached
+    from .output import write
+
+    def execute(request: RunRequest) -> int:
+        write(run_detached(request, values, roots) + "\n")
+        return 0
+
+    return with_image(request, values, roots, execute)
+
+
+def with_image(request: RunRequest, values: Values, roots: Roots, execute: Callable[[RunRequest], int]) -> int:
+    """``execute`` with the image in the store, which is asked for when it is missing, or always."""
     if request.pull == "never" or not is_pullable(request.image):
         return execute(request)
     # Not by the start itself: whoever waits at a terminal sees how far the pull is, on standard error.

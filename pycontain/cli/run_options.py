@@ -18,6 +18,7 @@ _OPTIONS = (
     Option("-c --cpu-shares", "N", "weight of the CPU time, 2 to 262144 (0: the host's, 1024)"),
     Option("--cpus", "N", "at most N CPUs' worth of time, from 0.01 (0: no limit)"),
     Option("--cpuset-cpus", "LIST", "run on these CPUs only: 0-3,5 (all)"),
+    Option("-d --detach", "", "leave it running, and print its id"),
     Option("--device", "NODE[:INSIDE][:rwm]", "make a device node usable inside", repeat=True),
     Option("--device-read-bps", "NODE:SIZE", "at most SIZE bytes a second read from a device", repeat=True),
     Option("--device-read-iops", "NODE:COUNT", "at most COUNT reads a second from a device", repeat=True),
@@ -38,6 +39,8 @@ _OPTIONS = (
     Option("--ipc", "MODE", "IPC namespace: private, host or none (private)"),
     Option("-l --label", "KEY[=VALUE]", "set a label", repeat=True),
     Option("--label-file", "FILE", "set labels from lines KEY=VALUE", repeat=True),
+    Option("--log-driver", "DRIVER", "with -d: json-file, or none (json-file)"),
+    Option("--log-opt", "KEY=VALUE", "with -d: max-size=SIZE, max-file=COUNT (no limit, 1)", repeat=True),
     Option("-m --memory", "SIZE", "at most SIZE bytes of memory, from 6m: 64m, 1.5g (0: no limit)"),
     Option("--memory-reservation", "SIZE", "bytes that it may keep when memory is short (none)"),
     Option("--memory-swap", "SIZE", "bytes of memory and swap together, -1: no limit (twice --memory)"),
@@ -52,11 +55,13 @@ _OPTIONS = (
     Option("--pull", "WHEN", "ask the registry for the image: missing, always or never (missing)"),
     Option("-q --quiet", "", "do not tell how far a pull is"),
     Option("--read-only", "", "the root cannot be written to; mounts can"),
+    Option("--restart", "POLICY", "with -d: no, on-failure[:N], always or unless-stopped (no)"),
     Option("--rm", "", "remove the container when it ends (always so, without -d)"),
     Option("--rootfs", "DIR", "this directory is the root; the first word is then the program"),
     Option("--security-opt", "OPTION", "no-new-privileges, seccomp=FILE, apparmor=NAME, label=type:T, ...", repeat=True),
     Option("--shm-size", "SIZE", "size of /dev/shm in bytes: 64m, 1g (64m)"),
     Option("--stop-signal", "SIGNAL", "what asks it to end: TERM, SIGQUIT, 3 (SIGTERM)"),
+    Option("--stop-timeout", "SECONDS", "with -d: between the stop signal and SIGKILL, -1: for ever (10)"),
     Option("--sysctl", "NAME=VALUE", "set a kernel setting that a namespace has for itself", repeat=True),
     Option("--time", "", "with --explain: run it and add microseconds"),
     Option("--timeout", "SECONDS", "kill it after this time, exit code 124 (no limit)"),
@@ -71,11 +76,10 @@ _OPTIONS = (
     Option("-w --workdir", "DIR", "working directory inside (the image's, or /)"),
 )  # fmt: skip
 
-_LIFE = "detached containers come with the container life cycle; leave out {}"
+_LIFE = "it comes later; leave out {}"
 _NETWORK = "bridge networks come later; leave it out, and use --network none or host"
 _LATER = {
-    **{name: _LIFE.format(name) for name in ("-d", "--detach", "--restart", "--detach-keys")},
-    **{name: _LIFE.format(name) for name in ("--log-driver", "--log-opt", "--stop-timeout", "--no-healthcheck")},
+    **{name: _LIFE.format(name) for name in ("--detach-keys", "--no-healthcheck")},
     **{f"--health-{name}": _LIFE.format(f"--health-{name}") for name in ("cmd", "interval", "retries", "timeout")},
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--link"), _NETWORK),
     **dict.fromkeys(

@@ -20,7 +20,12 @@ COMMAND = Command(
     (
         Option("-h --help", "", "print this"),
         Option("-s --signal", "SIGNAL", "instead of the container's own, or its image's: TERM, SIGTERM or 15"),
-        Option("-t --timeout", "SECONDS", "how long to wait before SIGKILL; -1 for ever (10)", aliases=("--time",)),
+        Option(
+            "-t --timeout",
+            "SECONDS",
+            "how long to wait before SIGKILL; -1 for ever (the container's own: 10)",
+            aliases=("--time",),
+        ),
     ),
     interspersed=True,
 )
@@ -32,7 +37,11 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     signal = values.signal or ""
     if signal:
         converted("signal", parse.signal_number, signal)
-    grace = converted("timeout", lambda value: parse.integer(value, -1, 1 << 31), values.timeout or "10")
+    grace = (
+        converted("timeout", lambda value: parse.integer(value, -1, 1 << 31), values.timeout)
+        if values.timeout
+        else None
+    )
     from ..engine import containers as engine
 
     return one_for_errors(lambda: for_each(words, lambda word: engine.stop(roots, word, signal=signal, grace_s=grace)))

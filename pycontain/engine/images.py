@@ -165,10 +165,10 @@ def commit(
     Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
     container has ended.
     """
-    from ..runtime.foreground import find
     from ..runtime.roots import Roots
+    from .containers import find_running
 
-    found = find(Roots(data_root=data_root, run_root=run_root), container)
+    found = find_running(Roots(data_root=data_root, run_root=run_root), container)
     return commit_found(
         data_root, found, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
         level=level,
@@ -195,10 +195,10 @@ def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None
 
     Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
     """
-    from ..runtime.foreground import find
     from ..runtime.roots import Roots
+    from .containers import find_running
 
-    export_found(find(Roots(data_root=data_root, run_root=run_root), container), out)
+    export_found(find_running(Roots(data_root=data_root, run_root=run_root), container), out)
 
 
 def export_found(found: Foreground, out: BinaryIO) -> None:

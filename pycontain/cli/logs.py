@@ -1,0 +1,81 @@
+"""``pycontain logs``: what a container has said."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .. import parse
+from ..errors import InvalidArgument
+from .arguments import Command, Option, Values, converted, count, read
+from .filters import until as instant_of
+from .output import flush, one_for_errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..runtime.roots import Roots
+
+__all__ = ["COMMAND", "main"]
+
+COMMAND = Command(
+    "pycontain logs",
+    "[OPTIONS] CONTAINER",
+    "Print what a container has said, on the streams on which it was said.",
+    (
+        Option(
+            "--details", "", "with the container's labels and variables that --log-opt names (none can be named yet)"
+        ),
+        Option("-f --follow", "", "go on until it has ended"),
+        Option("-h --help", "", "print this"),
+        Option("-n --tail", "N", "only the last N lines; all (all)"),
+        Option("--since", "TIME", "only from then on: 2024-03-10T12:00:00, or 10m: ten minutes ago"),
+        Option("-t --timestamps", "", "with the time of each line"),
+        Option("--until", "TIME", "only until then"),
+    ),
+    interspersed=True,
+)
+
+
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
+    values, words = read(command, argv)
+    count(command, words, 1, 1)
+    return one_for_errors(lambda: _logs(values, words[0], roots))
+
+
+def _logs(values: Values, container: str, roots: Roots) -> int:
+    from ..engine.logs import read_logs
+
+    tail = (
+        None
+        if values.tail in (None, "all", "-1")
+        else converted("tail", lambda v: parse.integer(v, 0, 1 << 53), values.tail)
+    )
+    begun = False  # whether the line under way has its time
+    for line in read_logs(
+        roots, container, tail=tail, since=_instant("since", values.since), until=_instant("until", values.until),
+        follow=values.follow,
+    ):  # fmt: skip
+        stamp = f"{line.time} " if values.timestamps and not begun else ""
+        begun = not line.text.endswith("\n")
+        out = sys.stderr if line.stream == "stderr" else sys.stdout
+        _write(out, stamp + line.text)
+        if values.follow:
+            flush(out)
+    return 0
+
+
+def _write(out: object, text: str) -> None:
+    from .output import write
+
+    write(text, out)  # type: ignore[arg-type]
+
+
+def _instant(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return instant_of(text, time.time())
+    except InvalidArgument:
+        raise InvalidArgument(
+            f"--{option}: {parse.quote(text)} is no time: write 2024-03-10T12:00:00Z, a Unix time, or a duration such as 10m"
+        ) from None

@@ -1,0 +1,198 @@
+"""What containers that stay have said: Docker's json-file lines, read back in order, and followed.
+
+    {"log":"one line\\n","stream":"stdout","time":"2026-11-25T09:41:13.123456789Z"}
+
+The monitor writes ``log`` and, when it is full, makes it ``log.1``, that one ``log.2``, and so on. A line longer than 16 KiB comes in
+pieces, of which only the last ends in a newline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from ..errors import Conflict, InvalidArgument
+from ..record import record
+from ..runtime import detached, monitor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from ..runtime.roots import Roots
+
+__all__ = ["Line", "read_logs"]
+
+_BLOCK = 1 << 16
+_POLL_S = 0.01
+
+
+@record
+class Line:
+    """``stream``: "stdout" or "stderr"; ``time`` is RFC 3339; ``text`` ends in a newline, unless more of the line follows."""
+
+    stream: str
+    time: str
+    text: str
+
+
+def read_logs(
+    roots: Roots, text: str, *, tail: int | None = None, since: float | None = None, until: float | None = None,
+    follow: bool = False,
+) -> Iterator[Line]:  # fmt: skip
+    """The lines of a container, the oldest first. ``tail``: the last so many; ``since``, ``until``: seconds since 1970. ``follow``: until
+    it has ended for good.
+
+    Raises: ContainerNotFound; Conflict: it keeps no log.
+    """
+    found = detached.find(roots, text)
+    if found is None:
+        from ..runtime import foreground
+
+        foreground.find(roots, text)
+        raise Conflict(f"container {text} runs in the foreground of another command, which has its output")
+    if found.logging.driver == "none":
+        raise Conflict(f"container {found.name} keeps no log: it was made with --log-driver none")
+    return _lines(roots, found.id, tail, since, until, follow)
+
+
+def _lines(
+    roots: Roots, container_id: str, tail: int | None, since: float | None, until: float | None, follow: bool
+) -> Iterator[Line]:
+    directory = detached.directory_of(roots, container_id)
+    run_directory = detached.run_directory_of(roots, container_id)
+    files = _opened(directory)
+    if tail is not None:
+        files = _of_last(files, tail)
+    current: BinaryIO | None = None
+    try:
+        while files:
+            current = files.pop(0)
+            for line in _of_file(current):
+                at = _seconds(line.time) if since is not None or until is not None else 0.0
+                if until is not None and at > until:
+                    return
+                if since is None or at >= since:
+                    yield line
+            if files:
+                current.close()
+        if not follow:
+            return
+        rest = b""
+        while True:
+            alive = monitor.is_alive(run_directory)  # before the look: what it has said last is there then
+            if current is None:
+                current = _open(f"{directory}/log")
+            if current is not None:
+                rest += current.read()
+                *whole, rest = rest.split(b"\n")
+                for each in whole:
+                    line = _parsed(each)
+                    if until is not None and _seconds(line.time) > until:
+                        return
+                    yield line
+                if whole:
+                    continue
+                if _is_rotated(current, f"{directory}/log"):
+                    current.close()
+                    current = None
+                    continue
+            if not alive:
+                return
+            if until is not None and time.time() > until:
+                return
+            time.sleep(_POLL_S)
+    finally:
+        for file in [current, *files]:
+            if file is not None:
+                file.close()
+
+
+def _opened(directory: str) -> list[BinaryIO]:
+    """The oldest first. Opened before any is read: one that is rotated meanwhile is still the same file."""
+    files: list[BinaryIO] = []
+    number = 0
+    while (file := _open(f"{directory}/log.{number}" if number else f"{directory}/log")) is not None or number == 0:
+        if file is not None:
+            if files and os.path.samestat(os.fstat(file.fileno()), os.fstat(files[-1].fileno())):
+                file.close()  # rotated between the two
+            else:
+                files.append(file)
+        number += 1
+    return files[::-1]
+
+
+def _open(path: str) -> BinaryIO | None:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        return None
+
+
+def _is_rotated(file: BinaryIO, path: str) -> bool:
+    """Another file has its name, and this one has been read to its end."""
+    try:
+        same = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+    return not same and file.tell() == os.fstat(file.fileno()).st_size
+
+
+def _of_last(files: list[BinaryIO], count: int) -> list[BinaryIO]:
+    """Each at the place from which on, in all of them together, ``count`` lines follow."""
+    for at in range(len(files) - 1, -1, -1):
+        file = files[at]
+        lines, position = _back(file, count)
+        file.seek(position)
+        count -= lines
+        if count <= 0:
+            for each in files[:at]:
+                each.close()
+            return files[at:]
+    return files
+
+
+def _back(file: BinaryIO, count: int) -> tuple[int, int]:
+    """How many of the last ``count`` lines a file has, and where the first of them begins."""
+    end = file.seek(0, os.SEEK_END)
+    position, found = end, 0
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        block = file.read(size)
+        at = len(block) - 1 if position + size == end else len(block)  # the newline that ends the file begins no line
+        while found < count and (at := block.rfind(b"\n", 0, at)) >= 0:
+            found += 1
+            if found == count:
+                return count, position + at + 1
+    return found + (end > 0), 0
+
+
+def _of_file(file: BinaryIO) -> Iterator[Line]:
+    """To the last whole line; what is being written stays unread."""
+    while data := file.readline():
+        if not data.endswith(b"\n"):
+            file.seek(-len(data), os.SEEK_CUR)
+            return
+        yield _parsed(data)
+
+
+def _parsed(data: bytes) -> Line:
+    try:
+        document: dict[str, Any] = json.loads(data)
+        return Line(stream=document["stream"], time=document["time"], text=document["log"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidArgument(f"cannot read the log: a line of it is damaged: {data[:60]!r}") from None
+
+
+def _seconds(text: str) -> float:
+    """Of a time as the monitor writes it."""
+    import calendar
+
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float(
+        f"0{text[19:-1]}" if text[19:20] == "." else 0
+    )
