@@ -36,11 +36,12 @@ _ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
 _TIMEOUT_S = 90.0  # more than a launcher takes to give up
 
 
-def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = ()) -> int:
+def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, client: int = -1) -> int:
     """Starts a monitor, which starts the Plan in ``data_dir``; the container's pid, once its program has begun.
 
     ``slots``: what the Plan is given after the three streams, -1 for what it is not; they stay the caller's. ``words``: as
-    src/c/monitor.c has them.
+    src/c/monitor.c has them. ``client``: the other end of a Control's socket (:meth:`Control.pair`), attached before the
+    container has said anything; it stays the caller's.
 
     Raises: StartFailure, with nothing left running; OSError: the monitor cannot be executed, or says nothing.
     """
@@ -54,8 +55,8 @@ def start(data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str
         finally:
             os.close(pidfd)
         ours.settimeout(_TIMEOUT_S)
-        fds = array.array("i", [fd for fd in slots if fd >= 0])
-        marks = bytes(b"-+"[fd >= 0] for fd in slots)
+        fds = array.array("i", [fd for fd in (*slots, client) if fd >= 0])
+        marks = bytes(b"-+"[fd >= 0] for fd in slots) + (b"@" if client >= 0 else b"")
         ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
         answer = ours.recv(_ANSWER.size)
     if len(answer) != _ANSWER.size:
@@ -102,9 +103,11 @@ class Control:
     What arrives while an answer is awaited is kept for :meth:`receive`.
     """
 
-    def __init__(self, run_dir: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, run_dir: str, connected: socket.socket | None = None) -> None:
+        self._socket = connected or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._kept: list[tuple[int, bytes]] = []
+        if connected is not None:
+            return
         directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # the path of a container's directory may be longer than a socket's address
@@ -114,6 +117,12 @@ class Control:
             raise
         finally:
             os.close(directory)
+
+    @classmethod
+    def pair(cls) -> tuple[Control, socket.socket]:
+        """One that is connected to nobody yet, and the other end, for :func:`start`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls("", ours), theirs
 
     def fileno(self) -> int:
         return self._socket.fileno()
