@@ -78,6 +78,7 @@ def create(
     )  # fmt: skip
     try:
         make_directories(roots, container_id)
+        names.forget_stale(roots)
     except OSError as e:
         raise _cannot("make", roots, e) from None
     try:

@@ -37,12 +37,13 @@ _TIMEOUT_S = 90.0  # more than a launcher takes to give up
 
 
 def start(
-    data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, held: Sequence[int] = ()
-) -> int:
+    data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, held: Sequence[int] = (), client: int = -1
+) -> int:  # fmt: skip
     """Starts a monitor, which starts the Plan in ``data_dir``; the container's pid, once its program has begun.
 
     ``slots``: what the Plan is given after the three streams, -1 for what it is not; they stay the caller's. ``words``: as
-    src/c/monitor.c has them. ``held``: descriptors that it only keeps open, for their locks.
+    src/c/monitor.c has them. ``held``: descriptors that it only keeps open, for their locks. ``client``: the other end of a
+    Control's socket (:meth:`Control.pair`), attached before the container has said anything; it stays the caller's.
 
     Raises: StartFailure, with nothing left running; OSError: the monitor cannot be executed, or says nothing.
     """
@@ -56,8 +57,8 @@ def start(
         finally:
             os.close(pidfd)
         ours.settimeout(_TIMEOUT_S)
-        fds = array.array("i", [fd for fd in slots if fd >= 0] + list(held))
-        marks = bytes(b"-+"[fd >= 0] for fd in slots) + b"k" * len(held)
+        fds = array.array("i", [fd for fd in (*slots, *held, client) if fd >= 0])
+        marks = bytes(b"-+"[fd >= 0] for fd in slots) + b"k" * len(held) + (b"@" if client >= 0 else b"")
         ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
         answer = ours.recv(_ANSWER.size)
     if len(answer) != _ANSWER.size:
@@ -104,9 +105,11 @@ class Control:
     What arrives while an answer is awaited is kept for :meth:`receive`.
     """
 
-    def __init__(self, run_dir: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, run_dir: str, connected: socket.socket | None = None) -> None:
+        self._socket = connected or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._kept: list[tuple[int, bytes]] = []
+        if connected is not None:
+            return
         directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # the path of a container's directory may be longer than a socket's address
@@ -116,6 +119,12 @@ class Control:
             raise
         finally:
             os.close(directory)
+
+    @classmethod
+    def pair(cls) -> tuple[Control, socket.socket]:
+        """One that is connected to nobody yet, and the other end, for :func:`start`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls("", ours), theirs
 
     def fileno(self) -> int:
         return self._socket.fileno()

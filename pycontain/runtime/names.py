@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .roots import Roots
 
-__all__ = ["forget", "holder_of", "random_name", "reserve"]
+__all__ = ["forget", "forget_stale", "holder_of", "random_name", "reserve"]
 
 _LEFT = """\
 able amber apt blithe bold brave brisk bright calm clear clever cosy crisp deft eager early easy fair fleet fond frank
@@ -71,6 +71,17 @@ def forget(roots: Roots, name: str, container_id: str) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def forget_stale(roots: Roots) -> None:
+    """Takes away the names of containers that are no more: a monitor that has removed its own does not know what it is called."""
+    directory = f"{roots.data_root}/containers/names"
+    names = os.listdir(directory)
+    if len(names) < len(os.listdir(f"{roots.data_root}/containers")):  # which has `names` beside the containers
+        return
+    for name in names:
+        if not holder_of(roots, name):
+            _forget_stale(roots, directory, name)
 
 
 def _forget_stale(roots: Roots, directory: str, name: str) -> None:

@@ -9,9 +9,10 @@
  *   remove=PATH        a directory or file to be removed after that; may be given often
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
- * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; and 'k' for one that is no slot,
- * and is only kept open: a lock. They are kept for restarts: what a template, an id map or a translated layer is costs nothing
- * while the container's own mounts hold it anyway. One message goes back, a struct pc_launch_answer: it runs, or why not.
+ * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; then 'k' for each that is only
+ * kept open, for its lock; last of all perhaps '@' for a socket, which is then a client from the beginning, attached to both
+ * streams. The slots are kept for restarts: what a template, an id map or a translated layer is costs nothing while the
+ * container's own mounts hold it anyway. One message goes back, a struct pc_launch_answer: it runs, or why not.
  *
  * The process that is executed ends at once; its child is nobody's but init's. Without libc: start.h.
  */
@@ -28,7 +29,7 @@
 /* Where its own set-up can fail: the report's `arg`. */
 enum place { WORDS, SLOTS, DATA_DIR, RUN_DIR, LOCK, LOG, SOCKET, SIGNALS, LAUNCHER };
 
-/* With all its signals: SIGTERM, as at a shutdown, is a request to stop the container. */
+/* SIGTERM, as at a shutdown, stops the container; all other signals are blocked. */
 enum { TERM_GRACE_S = 10 };
 
 /* --- words ------------------------------------------------------------------------------------------------------ */
@@ -124,18 +125,16 @@ static int receive_slots(struct monitor *m)
 	const size_t given = cm != NULL && cm->cmsg_type == SCM_RIGHTS ? (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
 	size_t used = 0;
 	for (long i = 0; i < n; i++) {
-		int *slot = &m->slots[m->n_slots];
-		if (marks[i] != 'k')
-			m->n_slots++;
-		if (marks[i] == '-') {
-			*slot = -1;
-			continue;
+		int fd = -1;
+		if (marks[i] != '-') {
+			if (used == given)
+				return -EBADMSG;
+			__builtin_memcpy(&fd, CMSG_DATA(cm) + sizeof fd * used++, sizeof fd);
 		}
-		if (used == given)
-			return -EBADMSG;
-		if (marks[i] == '+')
-			__builtin_memcpy(slot, CMSG_DATA(cm) + sizeof *slot * used, sizeof *slot);
-		used++;
+		if (marks[i] == '@')
+			pc_clients_first(m, fd);
+		else if (marks[i] != 'k')
+			m->slots[m->n_slots++] = fd;
 	}
 	return used == given && n > 0 ? 0 : -EBADMSG;
 }

@@ -100,7 +100,8 @@ struct monitor {
 	int self, launcher, pid; /* 0: none */
 	uint64_t pid_started;	 /* field 22 of /proc/PID/stat */
 	bool ran;		 /* since this monitor lives */
-	bool ends, paused;	 /* its policy is over by request */
+	bool ends;		 /* its policy is over */
+	bool asked, paused;	 /* ... for a client has said so, not a shutdown */
 	uint32_t stop_signal;	 /* asked for before it ran */
 	uint64_t grace_ns, kill_at, restart_at, state_at, backoff_ns;
 	struct instant started, finished;
@@ -152,6 +153,7 @@ void pc_log_release(void);	/* memory, before a sleep */
 /* monitor_clients.c */
 int pc_clients_listen(struct monitor *m);
 void pc_clients_accept(struct monitor *m);
+void pc_clients_first(struct monitor *m, int fd); /* one that is there before the container */
 void pc_client_read(struct monitor *m, struct client *c);
 void pc_client_send(struct monitor *m, struct client *c);
 void pc_client_drop(struct monitor *m, struct client *c);

@@ -72,6 +72,12 @@ void pc_clients_accept(struct monitor *m)
 		(void)fd_take(&fd);
 }
 
+void pc_clients_first(struct monitor *m, int fd)
+{
+	(void)sys_fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	m->clients[0] = (struct client){.fd = fd, .streams = 1u << PC_FRAME_STDOUT | 1u << PC_FRAME_STDERR};
+}
+
 void pc_client_drop(struct monitor *m, struct client *c)
 {
 	fd_close(&c->fd);
@@ -158,7 +164,7 @@ static const char *kill_it(struct monitor *m, uint32_t signal, uint32_t ends)
 	if (signal < 1 || signal > 64 || sys_kill(m->pid, (int)signal) < 0)
 		return "no such signal";
 	if (ends)
-		m->ends = true;
+		m->ends = m->asked = true;
 	return NULL;
 }
 
@@ -177,6 +183,7 @@ static const char *stop(struct monitor *m, uint32_t signal, uint32_t grace_s)
 {
 	if (signal < 1 || signal > 64)
 		return "no such signal";
+	m->asked = true;
 	pc_stop(m, signal, grace_s == ~0u ? FOREVER : grace_s * SECOND);
 	return NULL;
 }

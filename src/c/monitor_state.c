@@ -154,7 +154,7 @@ static void describe(struct monitor *m, struct text *t)
 	add_number(t, "signal", m->end_signal);
 	add_bool(t, "oom_killed", m->oom_killed);
 	add_number(t, "restart_count", m->restarts);
-	add_bool(t, "stopped_by_request", m->ends);
+	add_bool(t, "stopped_by_request", m->asked);
 	add_number(t, "lost_log_bytes", m->log.lost);
 	add_text(t, "error_step", m->failed.err ? pc_step_name(m->failed.step) : "");
 	add_number(t, "error_errno", (uint64_t)(uint32_t)m->failed.err);

@@ -11,6 +11,8 @@ from typing import Any
 
 from pycontain.host import probe
 from pycontain.plan import Place, plan
+from pycontain.plan_mounts import layers_given
+from pycontain.plan_namespaces import host_id
 from pycontain.request import RunRequest
 from pycontain.runtime.look import look
 from pycontain.runtime.roots import Roots
@@ -61,11 +63,16 @@ def prepared(
     spec = prepare_spec(request, roots, facts, console_size=size, container_id=container_id)
     session.ensure_cgroups(spec.linux.resources)
     rootfs = look(request, data_root=roots.data_root, create=False).rootfs
-    template = session.template(rootfs, hosts=request.network == "none")
+    maps = session.ids.mappings(request)
+    template = session.template(rootfs, hosts=request.network == "none", maps=maps)
+    translation = session.ids.translation(maps)
+    layers = session.ids.layers(template, rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
     data_dir, run_dir = (f"{root}/containers/{container_id}" for root in (roots.data_root, roots.run_root))
     layer = f"{data_dir}/layer"
     for directory in (run_dir, f"{layer}/upper", f"{layer}/work") if kept else (run_dir, data_dir):
         os.makedirs(directory, 0o755)
+    if kept and maps[0]:
+        os.chown(f"{layer}/upper", host_id(maps[0], 0) or 0, host_id(maps[1], 0) or 0)
     made = plan(
         spec,
         facts,
@@ -73,7 +80,7 @@ def prepared(
     )
     with open(f"{data_dir}/plan", "wb") as f:
         f.write(made.data)
-    slots = (template.mount_fd, template.top_fd, -1, session.stub_fd)
+    slots = (template.mount_fd, template.top_fd, translation.fd, session.stub_fd, *(each.fd for each in layers))
     try:
         yield Prepared(id=container_id, data_dir=data_dir, run_dir=run_dir, plan=made.data, slots=slots)
     finally:

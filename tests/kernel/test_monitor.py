@@ -25,6 +25,7 @@ from pycontain import _native
 from pycontain.runtime import monitor
 from pycontain.runtime.monitor import Control
 from pycontain.runtime.roots import Roots
+from pycontain.spec.runtime import IDMapping
 
 pytestmark = pytest.mark.kernel
 
@@ -182,6 +183,16 @@ def test_slots_that_do_not_fit_the_plan_are_refused(roots: Roots) -> None:
             monitor.start(c.data_dir, c.run_dir, c.slots[:-1])
         assert failure.value.step == "fill slots"
         _end(c.run_dir)
+
+
+def test_a_launcher_that_says_nothing_is_a_failed_start(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("/bin/true", "/no/such/launcher"):
+        monkeypatch.setattr(monitor, "LAUNCH", program)
+        with prepared(roots, "true") as c:
+            with pytest.raises(_native.StartFailure) as failure:
+                monitor.start(c.data_dir, c.run_dir, c.slots, ("restart=always",))
+            assert failure.value.step == ("run launcher" if program == "/bin/true" else "set up monitor")
+            _end(c.run_dir)
 
 
 def test_when_the_monitor_is_killed_the_container_dies_and_the_lock_is_free(roots: Roots) -> None:
@@ -343,12 +354,13 @@ def test_a_terminal_is_read_written_and_resized(roots: Roots) -> None:
     script = "stty size; read x; stty size; echo got $x; test -t 2"
     with sh(roots, script, words=("tty", "stdin"), terminal=True, size=(24, 80)) as m, m.control() as c:
         c.attach()
+        assert poll_until(lambda: m.log() == "24 80\r\n")
         c.resize(50, 132)
         c.send_stdin(b"word\n")
         assert until(c, b"got word\r\n").endswith(b"50 132\r\ngot word\r\n")
         assert c.ended() == (0, 0, False)
         m.wait()
-        assert m.log().startswith("24 80\r\n") and m.log("stderr") == ""
+        assert m.log("stderr") == ""
 
 
 def test_without_a_terminal_a_size_is_refused(roots: Roots) -> None:
@@ -392,6 +404,19 @@ def test_two_clients_see_the_same_and_each_its_streams(roots: Roots) -> None:
             assert output(both) == (out, err)
             assert output(errors) == (b"", err)
         m.wait()
+
+
+def test_a_client_from_the_beginning_misses_nothing(roots: Roots) -> None:
+    with prepared(roots, "sh", "-c", "echo first; read x; echo $x; exit 4") as c:
+        control, theirs = Control.pair()
+        with control, theirs:
+            monitor.start(c.data_dir, c.run_dir, c.slots, ("stdin",), client=theirs.fileno())
+            theirs.close()
+            control.settimeout(DEADLINE_S)
+            control.send_stdin(b"second\n")
+            assert until(control, b"second\n") == b"first\nsecond\n"
+            assert control.ended() == (4, 0, False)
+        _end(c.run_dir)
 
 
 def test_a_slow_client_loses_nothing(roots: Roots) -> None:
@@ -500,7 +525,8 @@ def test_sigterm_for_the_monitor_is_a_stop(roots: Roots) -> None:
     with sh(roots, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done", words=("restart=always",)) as m:
         assert poll_until(lambda: m.log() == "ready\n")
         os.kill(m.monitor_pid, signal.SIGTERM)
-        assert m.wait()["exit_code"] == 7
+        state = m.wait()
+        assert (state["exit_code"], state["stopped_by_request"]) == (7, False)
 
 
 def test_a_wrong_signal_is_refused(roots: Roots) -> None:
@@ -575,6 +601,15 @@ def test_a_terminal_comes_again_with_each_start(roots: Roots) -> None:
     with sh(roots, "tty; exit 1", words=("restart=on-failure:2", "tty"), terminal=True) as m:
         m.wait()
         assert m.log() == "/dev/pts/0\r\n" * 3
+
+
+def test_translated_layers_are_there_for_each_start(roots: Roots) -> None:
+    own = (IDMapping(container_id=0, host_id=700_000, size=65536),)
+    script = "echo x >>/runs; stat -c %u /runs /etc/passwd; exit 1"
+    with sh(roots, script, words=("restart=on-failure:2",), uid_mappings=own, gid_mappings=own) as m:
+        m.wait()
+        assert m.log() == "0\n0\n" * 3
+        assert os.stat(f"{m.made.upper}/runs").st_uid == 700_000
 
 
 def test_paused_is_noted(roots: Roots) -> None:
