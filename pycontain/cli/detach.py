@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import parse
-from ..errors import InvalidArgument
+from ..errors import ContainerNotFound, InvalidArgument
 from ..runtime.detached import Logging, Restart
 from .arguments import converted
 
@@ -38,7 +38,10 @@ def run_detached(request: RunRequest, values: Values, roots: Roots) -> str:
         engine.start(roots, container_id)
     except BaseException:
         if values.rm:
-            engine.remove(roots, container_id, force=True)
+            try:
+                engine.remove(roots, container_id, force=True)
+            except ContainerNotFound:
+                pass  # by its monitor
         raise
     return container_id
 

@@ -8,8 +8,9 @@ import time
 from .. import parse
 from ..errors import InvalidArgument
 from .arguments import Command, Option, Values, converted, count, read
-from .filters import until as instant_of
+from .filters import until as ago
 from .output import flush, one_for_errors
+from .units import UNSAID, instant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,11 +71,16 @@ def _write(out: object, text: str) -> None:
     write(text, out)  # type: ignore[arg-type]
 
 
-def _instant(option: str, text: str | None) -> float | None:
+def _instant(option: str, text: str | None) -> str:
+    from ..engine.logs import stamp
+
     if text is None:
-        return None
+        return ""
+    seconds, digits = instant(text)
+    if seconds != UNSAID:
+        return stamp(seconds, digits[:9])
     try:
-        return instant_of(text, time.time())
+        return stamp(ago(text, time.time()))
     except InvalidArgument:
         raise InvalidArgument(
             f"--{option}: {parse.quote(text)} is no time: write 2024-03-10T12:00:00Z, a Unix time, or a duration such as 10m"

@@ -167,8 +167,11 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
         raise Conflict(f"cannot kill container: {text}: container {kept.id} is not running")
     wanted = kept.config.stop_signal
     ends = number == signals.SIGKILL or number == (parse.signal_number(wanted) if wanted else signals.SIGTERM)
-    with _control(roots, kept) as control:
-        control.kill(number, ends_policy=ends)
+    try:
+        with _control(roots, kept) as control:
+            control.kill(number, ends_policy=ends)
+    except (ConnectionError, monitor.Refused):
+        raise Conflict(f"cannot kill container: {text}: container {kept.id} has just ended") from None
     if number == signals.SIGKILL and state.status == "paused":
         _thaw(detached.as_running(roots, kept, state))  # in cgroup v1 nobody dies frozen
 
@@ -207,9 +210,9 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
         with _control(roots, kept) as control:
             control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
             _until_over(control)
-    except (Conflict, ConnectionError):
+    except (Conflict, ConnectionError, monitor.Refused):
         pass  # it has ended by itself
-    _await_end(roots, kept)
+    _await_end(roots, kept.id)
 
 
 def _until_over(control: monitor.Control) -> tuple[int, int] | None:
@@ -221,10 +224,10 @@ def _until_over(control: monitor.Control) -> tuple[int, int] | None:
     return None
 
 
-def _await_end(roots: Roots, kept: Detached) -> None:
+def _await_end(roots: Roots, container_id: str) -> None:
     """Its monitor is gone, and what it has written is the last word."""
     end = time.monotonic() + _GONE_WITHIN_S
-    while monitor.is_alive(detached.run_directory_of(roots, kept.id)) and time.monotonic() < end:
+    while monitor.is_alive(detached.run_directory_of(roots, container_id)) and time.monotonic() < end:
         time.sleep(0.002)
 
 
@@ -246,7 +249,7 @@ def wait(roots: Roots, text: str) -> int:
                 return ended[0]
         except (Conflict, ConnectionError):
             pass  # just now
-        _await_end(roots, kept)
+        _await_end(roots, kept.id)
         state = detached.state_of(roots, kept)
     return state.exit_code
 
@@ -288,6 +291,7 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
                 f'cannot remove container "{kept.name}": container is {state.status}: stop the container before removing or force remove'
             )
         _end(roots, kept)
+    _await_end(roots, container_id)  # a monitor that has just written its last word, or removes it itself
     with detached.changing(roots, container_id):
         run_directory = detached.run_directory_of(roots, container_id)
         if monitor.is_alive(run_directory):
@@ -304,7 +308,6 @@ def _end(roots: Roots, kept: Detached) -> None:
             _until_over(control)
     except (Conflict, ConnectionError):
         pass  # it has ended by itself
-    _await_end(roots, kept)
 
 
 def _remove_files(roots: Roots, container_id: str, run_directory: str) -> None:

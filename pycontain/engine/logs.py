@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..runtime.roots import Roots
 
-__all__ = ["Line", "read_logs"]
+__all__ = ["Line", "read_logs", "stamp"]
 
 _BLOCK = 1 << 16
 _POLL_S = 0.01
@@ -40,11 +40,10 @@ class Line:
 
 
 def read_logs(
-    roots: Roots, text: str, *, tail: int | None = None, since: float | None = None, until: float | None = None,
-    follow: bool = False,
+    roots: Roots, text: str, *, tail: int | None = None, since: str = "", until: str = "", follow: bool = False,
 ) -> Iterator[Line]:  # fmt: skip
-    """The lines of a container, the oldest first. ``tail``: the last so many; ``since``, ``until``: seconds since 1970. ``follow``: until
-    it has ended for good.
+    """The lines of a container, the oldest first. ``tail``: the last so many; ``since``, ``until``: times as :func:`stamp` writes
+    them. ``follow``: until it has ended for good.
 
     Raises: ContainerNotFound; Conflict: it keeps no log.
     """
@@ -59,23 +58,20 @@ def read_logs(
     return _lines(roots, found.id, tail, since, until, follow)
 
 
-def _lines(
-    roots: Roots, container_id: str, tail: int | None, since: float | None, until: float | None, follow: bool
-) -> Iterator[Line]:
+def _lines(roots: Roots, container_id: str, tail: int | None, since: str, until: str, follow: bool) -> Iterator[Line]:
     directory = detached.directory_of(roots, container_id)
     run_directory = detached.run_directory_of(roots, container_id)
     files = _opened(directory)
-    if tail is not None:
+    if tail is not None and files:
         files = _of_last(files, tail)
     current: BinaryIO | None = None
     try:
         while files:
             current = files.pop(0)
             for line in _of_file(current):
-                at = _seconds(line.time) if since is not None or until is not None else 0.0
-                if until is not None and at > until:
+                if until and line.time > until:
                     return
-                if since is None or at >= since:
+                if line.time >= since:
                     yield line
             if files:
                 current.close()
@@ -91,18 +87,19 @@ def _lines(
                 *whole, rest = rest.split(b"\n")
                 for each in whole:
                     line = _parsed(each)
-                    if until is not None and _seconds(line.time) > until:
+                    if until and line.time > until:
                         return
                     yield line
                 if whole:
                     continue
-                if _is_rotated(current, f"{directory}/log"):
+                newer = _newer(directory, current)
+                if newer is not None:
                     current.close()
-                    current = None
+                    current = newer
                     continue
             if not alive:
                 return
-            if until is not None and time.time() > until:
+            if until and stamp(time.time()) > until:
                 return
             time.sleep(_POLL_S)
     finally:
@@ -132,17 +129,28 @@ def _open(path: str) -> BinaryIO | None:
         return None
 
 
-def _is_rotated(file: BinaryIO, path: str) -> bool:
-    """Another file has its name, and this one has been read to its end."""
-    try:
-        same = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-    return not same and file.tell() == os.fstat(file.fileno()).st_size
+def _newer(directory: str, file: BinaryIO) -> BinaryIO | None:
+    """The file after this one, once this one has been rotated and read to its end."""
+    if file.tell() != os.fstat(file.fileno()).st_size:
+        return None
+    files = _opened(directory)
+    ours = os.fstat(file.fileno())
+    places = [at for at, each in enumerate(files) if os.path.samestat(os.fstat(each.fileno()), ours)]
+    # without a place it has been removed meanwhile: all that is there came later
+    following = files[places[0] + 1 :] if places else files
+    for each in files:
+        if not following or each is not following[0]:
+            each.close()
+    return following[0] if following else None
 
 
 def _of_last(files: list[BinaryIO], count: int) -> list[BinaryIO]:
     """Each at the place from which on, in all of them together, ``count`` lines follow."""
+    if count == 0:
+        for each in files[:-1]:
+            each.close()
+        files[-1].seek(0, os.SEEK_END)
+        return files[-1:]
     for at in range(len(files) - 1, -1, -1):
         file = files[at]
         lines, position = _back(file, count)
@@ -189,10 +197,8 @@ def _parsed(data: bytes) -> Line:
         raise InvalidArgument(f"cannot read the log: a line of it is damaged: {data[:60]!r}") from None
 
 
-def _seconds(text: str) -> float:
-    """Of a time as the monitor writes it."""
-    import calendar
-
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float(
-        f"0{text[19:-1]}" if text[19:20] == "." else 0
-    )
+def stamp(seconds: float, digits: str = "") -> str:
+    """A time as the lines have it, which can be compared as text: RFC 3339 in UTC, with nine digits. ``digits`` are those behind
+    whole ``seconds``, where a float has not enough of them."""
+    whole = int(seconds // 1)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{digits or f'{seconds % 1:.9f}'[2:]}Z"

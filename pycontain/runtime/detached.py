@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 
 from .. import _native
 from ..errors import Conflict, ContainerNotFound, InvalidArgument, errno_name
+from ..host import probe
 from ..image.rootfs import ImageConfig
 from ..image.workspace import make_data_dir, release, replace_file
 from ..record import record, replaced
@@ -287,6 +288,9 @@ def bury(roots: Roots, found: Detached, state: State) -> State:
     directory = directory_of(roots, found.id)
     with open(f"{directory}/plan", "rb") as file:
         raw, _ = _native.finish(file.read())
+    from .session import Session
+
+    Session(roots, probe(), detached=True).close()  # whose sweep removes what else the dead owner has left
     ended = replaced(
         state, status="exited", pid=0, process_start=0, exit_code=LOST, signal=0, oom_killed=raw.oom_kills > 0,
         finished_at=now(), error="the container's monitor was killed, and the container with it; its exit code is lost",

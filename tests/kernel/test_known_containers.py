@@ -174,7 +174,7 @@ def test_by_cgroup_v1s_freezer(started: list[Started], roots: Roots, monkeypatch
     only_v1 = tuple(member for member in found.members if member[1] == 1)
     monkeypatch.setattr(stillness, "probe", lambda: replaced(facts, unified=""))
     it_now = replaced(found, members=only_v1)
-    monkeypatch.setattr(containers, "find", lambda *_: it_now)
+    monkeypatch.setattr(foreground, "find", lambda *_: it_now)
     containers.pause(roots, "it")
     assert stillness.is_paused(it_now)
     with pytest.raises(Conflict, match="already paused"):
@@ -205,7 +205,7 @@ def test_a_number_that_another_process_has_got(
     )  # a number comes again after thousands of processes, not within the tick in which it was first given
     with subprocess.Popen(["sleep", "100"]) as other:
         try:
-            monkeypatch.setattr(containers, "find", lambda *_: replaced(found, pid=other.pid))
+            monkeypatch.setattr(foreground, "find", lambda *_: replaced(found, pid=other.pid))
             for act in (containers.kill, containers.stop):
                 with pytest.raises(Conflict, match="it has ended"):
                     act(roots, "it")
