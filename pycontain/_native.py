@@ -264,7 +264,9 @@ def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFail
     if fault is not None:
         c_fault = ffi.new("struct pc_fault *", (fault.kind, fault.section, fault.op, fault.errno))
     ret = lib.pc_finish(ffi.from_buffer(plan), len(plan), c_fault, usage, report)
-    failure = StartFailure(step_name(report.step), report.err, SECTIONS[report.section], report.arg) if ret < 0 else None
+    failure = (
+        StartFailure(step_name(report.step), report.err, SECTIONS[report.section], report.arg) if ret < 0 else None
+    )
     return RawUsage(usage), failure
 
 
