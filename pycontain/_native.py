@@ -182,7 +182,7 @@ def _check(ret: int, what: str) -> int:
     return ret
 
 
-def _step(number: int) -> str:
+def step_name(number: int) -> str:
     text: bytes = ffi.string(lib.pc_step_name(number))
     return text.decode()
 
@@ -253,7 +253,7 @@ def start(
         if call is not None and call.error is not None:
             raise call.error
         r = out.report
-        raise StartFailure(_step(r.step), r.err, SECTIONS[r.section], r.arg)
+        raise StartFailure(step_name(r.step), r.err, SECTIONS[r.section], r.arg)
 
 
 def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFailure | None]:
@@ -264,7 +264,9 @@ def finish(plan: bytes, fault: Fault | None = None) -> tuple[RawUsage, StartFail
     if fault is not None:
         c_fault = ffi.new("struct pc_fault *", (fault.kind, fault.section, fault.op, fault.errno))
     ret = lib.pc_finish(ffi.from_buffer(plan), len(plan), c_fault, usage, report)
-    failure = StartFailure(_step(report.step), report.err, SECTIONS[report.section], report.arg) if ret < 0 else None
+    failure = (
+        StartFailure(step_name(report.step), report.err, SECTIONS[report.section], report.arg) if ret < 0 else None
+    )
     return RawUsage(usage), failure
 
 

@@ -47,6 +47,8 @@ def _programs(host: Host, facts: HostFacts, roots: Roots) -> Iterator[Finding]:
     for name, what, needed in (
         ("pycontain-guardian", "cleans up when pycontain is killed", True),
         ("pycontain-init", "process 1 for --init", False),
+        ("pycontain-monitor", "the parent of a detached container", False),
+        ("pycontain-launch", "starts it", False),
     ):
         path = f"{_BIN}/{name}"
         if host.executable(path):

@@ -65,7 +65,7 @@ def start(
         raise ChildProcessError(f"the monitor {MONITOR} has ended without an answer")
     err, pid, step, errno, section, arg = _ANSWER.unpack(answer)
     if err:
-        raise _native.StartFailure(_native._step(step), errno, _native.SECTIONS[section], arg)
+        raise _native.StartFailure(_native.step_name(step), errno, _native.SECTIONS[section], arg)
     return int(pid)
 
 

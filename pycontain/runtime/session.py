@@ -93,7 +93,8 @@ class Session:
         self._detached = detached
         self.roots = roots
         self.facts = facts
-        self.owner = f"{os.getpid()}-{os.urandom(6).hex()}"
+        # of a detached container: the number is not the owner's own, whose monitor is to come
+        self.owner = f"{'c' if detached else ''}{os.getpid()}-{os.urandom(6).hex()}"
         self.directory = f"{roots.data_root}/ephemeral/{self.owner}"
         self.volatile = True  # upper layers are worth marking as never to be synced
         self.cgroup_parent = f"{CGROUP_BASE}/{self.owner}"

@@ -50,17 +50,22 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _is_strangers(owner: str) -> bool:
-    """Whether a directory named ``owner`` belongs to a living process other than this one."""
+def _is_strangers(owner: str, below: tuple[str, ...]) -> bool:
+    """Whether a directory named ``owner`` belongs to a living process other than this one, or to a monitor that is not ``below``."""
+    if owner.startswith("c"):
+        titles = [
+            _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
+        ]
+        return any(owner in title and not any(f"\0{b}/" in title for b in below) for title in titles)
     pid = owner.partition("-")[0]
     return not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid)))
 
 
-def _cgroups() -> set[str]:
+def _cgroups(below: tuple[str, ...]) -> set[str]:
     found = set()
     for base in cgroup_bases():
         with suppress(OSError):
-            found |= {f"{base}/{o}" for o in os.listdir(base) if "-" in o and not _is_strangers(o)}
+            found |= {f"{base}/{o}" for o in os.listdir(base) if "-" in o and not _is_strangers(o, below)}
     return found
 
 
@@ -97,7 +102,7 @@ def _processes(below: tuple[str, ...]) -> dict[int, str]:
     found = {pid: _title(pid) for pid in mine}
     for pid in _pids():
         owner = _cgroup_owner(pid)
-        if owner and not _is_strangers(owner):
+        if owner and not _is_strangers(owner, below):
             found[pid] = f"in cgroup {owner}: " + _title(pid)
         elif _read(f"/proc/{pid}/comm").startswith("pycontain-guard"):
             words = _read(f"/proc/{pid}/cmdline")
@@ -166,7 +171,7 @@ def take(roots: tuple[str, str] | None = None, below: tuple[str, ...] = ()) -> C
     return Census(
         processes=_processes(below),
         mounts=_mounts(below),
-        cgroups=_cgroups(),
+        cgroups=_cgroups(below),
         interfaces=set(os.listdir("/sys/class/net")),
         fds=_fds(),
         shm=set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set(),

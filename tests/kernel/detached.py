@@ -1,25 +1,38 @@
-"""Containers for pycontain-launch and pycontain-monitor: a Plan in a file and what its slots take, as an engine would have them."""
+"""Containers for pycontain-launch and pycontain-monitor: a Plan in a file and what its slots take, as an engine would have them;
+a monitor for it, and what can be seen of that."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from census import poll_until
+from probes import DEADLINE_S
 
 from pycontain.host import probe
 from pycontain.plan import Place, plan
 from pycontain.plan_mounts import layers_given
 from pycontain.plan_namespaces import host_id
 from pycontain.request import RunRequest
+from pycontain.runtime import monitor
 from pycontain.runtime.look import look
+from pycontain.runtime.monitor import Control
 from pycontain.runtime.roots import Roots
 from pycontain.runtime.running import prepare_spec
 from pycontain.runtime.session import session_for
 
-__all__ = ["Prepared", "cgroups_of", "prepared"]
+__all__ = [
+    "INSTANT", "Monitored", "Prepared", "cgroups_of", "end_monitor", "monitored", "output", "prepared", "sh", "until",
+]  # fmt: skip
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
 
 @dataclass(frozen=True)
@@ -86,3 +99,74 @@ def prepared(
     finally:
         for root in (roots.data_root, roots.run_root):
             shutil.rmtree(f"{root}/containers")
+
+
+@dataclass(frozen=True)
+class Monitored:
+    made: Prepared
+    pid: int  # the container's, at its first start
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return monitor.read_state(self.made.data_dir)
+
+    @property
+    def monitor_pid(self) -> int:
+        return int(self.state["monitor_pid"])
+
+    def control(self) -> Control:
+        c = Control(self.made.run_dir)
+        c.settimeout(DEADLINE_S)
+        return c
+
+    def wait(self) -> dict[str, Any]:
+        """The last state, once the monitor has gone."""
+        assert poll_until(lambda: not monitor.is_alive(self.made.run_dir), DEADLINE_S), self.state
+        return self.state
+
+    def lines(self, *files: str) -> list[dict[str, str]]:
+        found = []
+        for name in files or ("log",):
+            with open(f"{self.made.data_dir}/{name}", encoding="utf-8") as f:
+                found += [json.loads(line) for line in f]
+        return found
+
+    def log(self, stream: str = "stdout") -> str:
+        return "".join(line["log"] for line in self.lines() if line["stream"] == stream)
+
+
+def end_monitor(run_dir: str) -> None:
+    with contextlib.suppress(OSError), Control(run_dir) as c:
+        c.stop(signal.SIGKILL, 0)
+    assert poll_until(lambda: not monitor.is_alive(run_dir))
+
+
+@contextlib.contextmanager
+def monitored(roots: Roots, *args: str, words: tuple[str, ...] = (), **options: Any) -> Iterator[Monitored]:
+    with prepared(roots, *args, **options) as c:
+        try:
+            yield Monitored(c, monitor.start(c.data_dir, c.run_dir, c.slots, words))
+        finally:
+            end_monitor(c.run_dir)
+        assert not cgroups_of(c.id)
+
+
+def sh(roots: Roots, script: str, **options: Any) -> contextlib.AbstractContextManager[Monitored]:
+    return monitored(roots, "sh", "-c", script, **options)
+
+
+def output(c: Control) -> tuple[bytes, bytes]:
+    """What comes on the two streams until the container has ended."""
+    got = {monitor.STDOUT: b"", monitor.STDERR: b""}
+    while (frame := c.receive()) is not None and frame[0] != monitor.ENDED:
+        got[frame[0]] += frame[1]
+    return got[monitor.STDOUT], got[monitor.STDERR]
+
+
+def until(c: Control, wanted: bytes) -> bytes:
+    got = b""
+    while wanted not in got:
+        frame = c.receive()
+        assert frame is not None and frame[0] == monitor.STDOUT, (frame, got)
+        got += frame[1]
+    return got

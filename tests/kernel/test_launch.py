@@ -14,11 +14,11 @@ import pytest
 from detached import Prepared, cgroups_of, prepared
 from forks import children
 
+from pycontain.runtime.monitor import LAUNCH
 from pycontain.runtime.roots import Roots
 
 pytestmark = pytest.mark.kernel
 
-LAUNCH = os.path.join(os.path.dirname(__file__), "../../pycontain/bin/pycontain-launch")
 _ANSWER = struct.Struct("<ii IiII QQQQQQQ II")
 _PREPARE, _CHILD = 0, 1
 

@@ -11,6 +11,7 @@ from pycontain.errors import InvalidArgument, Unsupported
 from pycontain.host import HostFacts
 from pycontain.image.rootfs import DEFAULT_CONFIG, RootFS
 from pycontain.plan import plan
+from pycontain.record import replaced
 from pycontain.request import Mount, RunRequest
 from pycontain.runtime.generate import generate
 from pycontain.runtime.look import Resolved
@@ -116,3 +117,18 @@ def test_ranges_of_a_user_go_by_the_thousand() -> None:
     starts = [start for start, _ in ranges._candidates(1000)]
     assert starts[:3] == [1, 1025, 2049] and starts[-1] + 1000 <= 65537 and len(starts) >= 63
     assert [start for start, _ in ranges._candidates(65536)] == [1]
+
+
+def test_a_kept_layer_is_neither_made_nor_removed_nor_given_up() -> None:
+    facts = HOSTS["v2-6.18"]
+    kept, once = (
+        json.loads(as_json(plan(spec(asked(), facts), facts, place).data))
+        for place in (replaced(PLACE, kept=True), PLACE)
+    )
+    gone = [op["op"] for section in ("prepare", "finish") for op in once[section]]
+    left = [op["op"] for section in ("prepare", "finish") for op in kept[section]]
+    assert [op for op in gone if op not in ("DIR_MAKE", "TREE_REMOVE")] == left
+    overlay = next(op for op in kept["prepare"] if op["op"] == "OVERLAY")
+    assert "VOLATILE" in str(next(op for op in once["prepare"] if op["op"] == "OVERLAY")) and "VOLATILE" not in str(
+        overlay
+    )

@@ -15,7 +15,14 @@ from tests.vm.run import VmOldKernelGone, VmUnavailable, run_guest_tests
 # tests of tests/kernel that ask this kernel and cgroup v2 as well; what they skip there is v1's
 ALSO = tuple(
     f"tests/kernel/{name}.py"
-    for name in ("test_cgroups_running", "test_cgroups_path", "test_limits_settings", "test_many_layers")
+    for name in (
+        "test_cgroups_running",
+        "test_cgroups_path",
+        "test_limits_settings",
+        "test_many_layers",
+        "test_launch",
+        "test_monitor",
+    )
 )
 ALSO += tuple(
     f"tests/kernel/test_detached.py::test_{name}"
