@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from build_ffi import C_DIR, C_FLAGS, LISTS
 
 PROGRAM_FLAGS = [*C_FLAGS, *LISTS["program-flags"]]
-PROGRAMS = {name: LISTS[name] for name in ("pycontain-init", "pycontain-guardian", "pycontain-exec")}
+PROGRAMS = {name: LISTS[name] for name in ("pycontain-init", "pycontain-guardian", "pycontain-exec", "pycontain-enter")}
 
 
 def compile_program(name: str, sources: list[str], target_dir: Path) -> None:

@@ -35,7 +35,8 @@
 	X(LABEL, "exec label")            /* said by the stub: a security module does not take the program's label */  \
 	X(HOOK_RUN, "run hook")           /* the hook of op `arg` cannot be executed */                                \
 	X(HOOK_STATUS, "hook")            /* it failed: `err` is its status, or 256 and the signal that ended it */    \
-	X(HOOK_TIMEOUT, "hook timeout")   /* it was killed since it had not ended in its time */
+	X(HOOK_TIMEOUT, "hook timeout")   /* it was killed since it had not ended in its time */                       \
+	X(ENTER, "enter program")         /* pycontain-enter cannot be given the Plan, or be executed */
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };
