@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
+    from .entry import Entry
     from .hooks import InsideHooks
     from .look import Resolved
     from .roots import Roots
@@ -338,10 +339,19 @@ class Running:
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
         self.paused = False
+        self._entry: tuple[int, Entry] | None = None  # made when it had so many late cgroups
 
     @property
     def pid(self) -> int:
         return self.started.pid
+
+    @property
+    def image(self) -> str:
+        return self.request.image
+
+    @property
+    def session(self) -> Session:
+        return self._session
 
     @property
     def owner(self) -> str:
@@ -434,6 +444,7 @@ class Running:
             _native.remove_cgroup(member.directory)
         self._release()
         self.outcome = self._outcome(self._end, raw, self._ended_ns)
+        self._entry = None
         os.close(pidfd)
         return self.outcome
 
@@ -466,6 +477,17 @@ class Running:
                 "reap": (time.monotonic_ns() - ended_ns) / 1e9,
             },
         )
+
+    def entry(self) -> Entry:
+        """What an exec needs. Raises: Conflict: it has ended."""
+        from .entry import entry_of
+
+        if self.outcome is not None:
+            raise Conflict(f"container {self.name} has ended")
+        known, late = self._entry, len(self._late)
+        if known is None or known[0] != late:
+            known = self._entry = late, entry_of(self)
+        return known[1]
 
     # --- its cgroups ----------------------------------------------------------------------------------------------
 
