@@ -12,7 +12,7 @@ import stat
 from .. import _native
 from ..errors import Conflict, InvalidArgument, Unsupported, errno_name
 from ..hierarchies import cgroup_directories
-from ..host import id_map
+from ..host import id_map, probe
 from ..image.users import resolve_user
 from ..ops import CLONE_NS
 from ..plan_exec import inherited
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from ..host import HostFacts
     from ..image.users import ResolvedUser
     from ..plan_bytes import Plan
+    from .foreground import Foreground
     from .running import Running
     from .userns import Mappings
 
-__all__ = ["Entry", "entry_of", "is_frozen"]
+__all__ = ["Entry", "entry_of", "entry_of_found", "is_frozen"]
 
 _FILES = {
     "mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "user": "user", "cgroup": "cgroup",
@@ -196,6 +197,26 @@ def is_frozen(pid: int) -> bool:
         for names, (version, _, directory) in found.items()
         if not names or "freezer" in names
     )
+
+
+def entry_of_found(found: Foreground, programs: tuple[int, int]) -> Entry:
+    """Of a container of another process. Raises: Conflict: it has ended; Unsupported: not from here."""
+    from .foreground import begun_at
+
+    ended = Conflict(f"container {found.name} has ended")
+    try:
+        pidfd = Descriptor(os.pidfd_open(found.pid))
+        with open(f"{found.directory}/plan", "rb") as file:
+            plan = file.read()
+    except (ProcessLookupError, FileNotFoundError):
+        raise ended from None
+    if begun_at(found.pid) != found.begun:  # another one's number by now; asked once the pidfd is held
+        raise ended
+    return Entry(
+        id=found.id, name=found.name, image=found.image, pid=found.pid, pidfd=pidfd, plan=plan,
+        given=frozenset(each.partition("=")[0] for each in found.config.env), group_add=found.group_add,
+        directory=found.directory, programs=programs, facts=probe(), paused=lambda: is_frozen(found.pid),
+    )  # fmt: skip
 
 
 def entry_of(running: Running) -> Entry:

@@ -1,8 +1,9 @@
 """What other processes may know of a container that runs in the foreground of one: a file in its own directory.
 
-    <data root>/ephemeral/<owner>/<id>/record
+    <data root>/ephemeral/<owner>/<id>/{record,plan}
 
-It goes with the directory, however the container ends. Written and read as a Python literal: json costs a start a millisecond.
+The Plan's bytes are what an exec goes by. Both go with the directory, however the container ends. The record is a Python literal:
+json costs a start a millisecond.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreground", "config_as_run", "find", "of_running", "write"]
 
-_FORMAT = 1
+_FORMAT = 2
 _STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
 
 @record
 class Foreground:
-    """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory)."""
+    """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory).
+    ``pid``, ``begun``: its first process, and when that began (proc_pid_stat(5), starttime)."""
 
     id: str
     name: str
@@ -46,6 +48,9 @@ class Foreground:
     uid_map: tuple[tuple[int, int, int], ...]
     gid_map: tuple[tuple[int, int, int], ...]
     members: tuple[tuple[tuple[str, ...], int, str], ...]
+    pid: int
+    begun: int
+    group_add: tuple[str, ...]
 
     @property
     def upper(self) -> str:
@@ -88,7 +93,26 @@ def of_running(running: Running) -> Foreground:
         uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
         members=tuple((m.controllers, m.version, m.directory) for m in running.members()),
+        pid=running.pid, begun=begun_at(running.pid), group_add=running.request.group_add,
     )  # fmt: skip
+
+
+def begun_at(pid: int) -> int:
+    """When the process began, in clock ticks; 0 when there is none. With it a number is that process's and no other's."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def _write_new(path: str, data: bytes) -> bool:
+    """Whether all of it was written, to the new file ``path``."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        return os.write(fd, data) == len(data)
+    finally:
+        os.close(fd)
 
 
 def write(running: Running) -> None:
@@ -100,13 +124,8 @@ def write(running: Running) -> None:
         config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
         values = tuple(config if each == "config" else getattr(found, each) for each in _NAMES)
         path = f"{running.directory}/record"
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            data = repr((_FORMAT, values)).encode()
-            whole = os.write(fd, data) == len(data)
-        finally:
-            os.close(fd)
-        if whole:
+        whole = _write_new(f"{running.directory}/plan", running.plan.data)
+        if whole and _write_new(f"{path}.new", repr((_FORMAT, values)).encode()):
             os.rename(f"{path}.new", path)
     except (OSError, Conflict):
         # It has ended, and its directory with it; or the disk is full: then it runs all the same, and nobody else can commit it.
