@@ -264,6 +264,7 @@ class AsyncContainer:
                 await _ended(executing)
             outcome = executing.wait()
             exchange.drain()
+            executing.close_tty()
         except BaseException:
             executing.abort()
             asked.close()

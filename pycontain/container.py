@@ -359,6 +359,7 @@ class Container:
                 executing.kill(_SIGKILL)
             outcome = executing.wait()
             exchange.drain()
+            executing.close_tty()
         except BaseException:  # KeyboardInterrupt above all: its end is the container's as well
             for each in held:
                 each.abort()

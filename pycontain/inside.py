@@ -61,14 +61,14 @@ class Exec:
         return executing
 
     def exchange(self, executing: Executing) -> Exchange:
-        """It owns our ends of the streams from now on."""
+        """It owns our ends of the streams from now on. The terminal's master stays open beside it until the program has ended: a
+        program closes its streams before it ends, and would be hung up meanwhile."""
         data, tty = self._data, executing.tty_fd
         if tty >= 0:
             self._streams.ours[1] = os.dup(tty)
             if data is not None:
                 self._streams.ours[0] = os.dup(tty)
                 data += _END_OF_INPUT
-            executing.close_tty()
         return Exchange(self._streams, data)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+from _thread import allocate_lock
 
 from .. import _native
 from ..errors import Conflict, InvalidArgument, Unsupported, errno_name
@@ -38,9 +39,7 @@ _FILES = {
 }  # fmt: skip
 _FILE_LIMIT = 4 << 20  # bytes of a container's passwd or group
 _PLANS_KEPT = 32
-_ENDED_WAIT_MS = 1000
-# of a failure, what a container that ends meanwhile can make of a step
-_GONE = frozenset((2, 3, 10, 12, 19))  # ENOENT, ESRCH, ECHILD, ENOMEM, ENODEV
+_PF_EXITING = 4
 
 
 class Entry:
@@ -61,6 +60,11 @@ class Entry:
         self.of = inherited(plan)
         self.given = frozenset(each.partition("=")[0] for each in self.of.env) if given is None else given
         self.plans: dict[tuple[object, ...], Plan] = {}
+        self.v1_cgroups: tuple[Descriptor, ...] = ()
+        self.v2_cgroup: Descriptor | None = None
+        self._lock = allocate_lock()
+        self._users = 0
+        self._closed = False
         try:
             self.namespaces = self._namespaces()
             self.maps = self._maps() if self.namespaces & CLONE_NS["user"] else ((), ())
@@ -77,12 +81,36 @@ class Entry:
     def ended(self) -> Conflict:
         return Conflict(f"container {self.name} has ended")
 
-    def check_lives(self, *, after: int = 0) -> None:
-        """Raises: Conflict: it has ended. ``after``: an errno that its end may have caused; then it is waited for a moment."""
+    def check_lives(self) -> None:
+        """Raises: Conflict: it has ended, or is about to: from then on nobody can come to it."""
         poller = select.poll()
         poller.register(self.pidfd.fd, select.POLLIN)
-        if poller.poll(_ENDED_WAIT_MS if after in _GONE else 0):
+        # asked in this order: while the pidfd says that it has not ended, the number is its own
+        exiting = _is_exiting(self.pid)
+        if poller.poll(0) or exiting:
             raise self.ended()
+
+    def __enter__(self) -> None:
+        """In use: close() does not take effect until it is not. Raises: Conflict: it is closed."""
+        with self._lock:
+            if self._closed:
+                raise self.ended()
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        """The container has ended, or nobody wants anything of it any more. Idempotent."""
+        with self._lock:
+            self._closed = True
+            if self._users:
+                return
+        for each in (self.pidfd, *self.v1_cgroups, *((self.v2_cgroup,) if self.v2_cgroup is not None else ())):
+            each.close()
 
     def keep(self, key: tuple[object, ...], made: Plan) -> Plan:
         if len(self.plans) >= _PLANS_KEPT:
@@ -181,6 +209,13 @@ def _text(path: str) -> str:
             return file.read()
         except ProcessLookupError:  # ended since
             raise FileNotFoundError(path) from None
+
+
+def _is_exiting(pid: int) -> bool:
+    try:
+        return bool(int(_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[6]) & _PF_EXITING)
+    except FileNotFoundError:
+        return True
 
 
 def is_frozen(pid: int) -> bool:

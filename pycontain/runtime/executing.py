@@ -54,7 +54,10 @@ def start_exec(
     """
     begun = time.monotonic_ns()
     _check(request)
-    with alone(entry.directory, entry.name, own=True, shared=True):  # who pauses it meanwhile would miss this process
+    with (
+        entry,
+        alone(entry.directory, entry.name, own=True, shared=True),
+    ):  # who pauses it meanwhile would miss this process
         if entry.paused():
             raise Conflict(f"Container {entry.name} is paused, unpause the container before exec")
         env, ids = _identity(entry, request)
@@ -68,7 +71,7 @@ def start_exec(
                 return executing
             except _native.StartFailure as failure:
                 executing.close_tty()
-                entry.check_lives(after=failure.errno)
+                entry.check_lives()
                 if attempt == 0 and failure.errno in (_EBUSY, _ENODEV) and fault is None:
                     # it has moved its first process into a cgroup below, or somebody has moved it elsewhere
                     _look_again(entry)

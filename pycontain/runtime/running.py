@@ -444,7 +444,7 @@ class Running:
             _native.remove_cgroup(member.directory)
         self._release()
         self.outcome = self._outcome(self._end, raw, self._ended_ns)
-        self._entry = None
+        self._close_entry()
         os.close(pidfd)
         return self.outcome
 
@@ -486,8 +486,14 @@ class Running:
             raise Conflict(f"container {self.name} has ended")
         known, late = self._entry, len(self._late)
         if known is None or known[0] != late:
+            self._close_entry()
             known = self._entry = late, entry_of(self)
         return known[1]
+
+    def _close_entry(self) -> None:
+        known, self._entry = self._entry, None
+        if known is not None:
+            known[1].close()
 
     # --- its cgroups ----------------------------------------------------------------------------------------------
 

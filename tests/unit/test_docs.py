@@ -29,7 +29,8 @@ def _page() -> str:
         "Exit codes of `run`: the program's own; 125 pycontain failed, 126 the program cannot be executed, 127 it is not in\n"
         "the image, 128 + n it was ended by signal n, 124 `--timeout` ran out. `exec` ends as `run` does, but with 1 where there is no\n"
         "such container, it has ended, or is paused, and with 126 for whatever else keeps its program from starting. The commands of\n"
-        "images end as Docker's: 125 for words that are wrong, 64 for a template of `inspect` that cannot be parsed, 1 for everything else that fails.\n"
+        "images end as Docker's: 125 for words that are wrong, 64 for a template of `inspect` that cannot be parsed, 1 for everything\n"
+        "else that fails.\n"
     )
     parts = [head, f"## pycontain\n\n```\n{_help()}\n```\n"]
     parts += [f"## pycontain {name}\n\n```\n{_help(*name.split())}\n```\n" for name in COMMANDS]
