@@ -6,6 +6,7 @@ import os
 import select
 import signal as signals
 import time
+from _thread import start_new_thread
 
 from .. import _native
 from ..errors import Conflict, InvalidArgument
@@ -26,6 +27,7 @@ __all__ = ["ExecRequest", "Executing", "start_exec"]
 _START_DEADLINE_NS = 60_000_000_000
 _EBUSY, _ENODEV = 16, 19
 _CAP_SETGID = 6
+_TRACED_S = 1.0
 
 
 @record
@@ -148,6 +150,15 @@ def _shaped(entry: Entry, request: ExecRequest, ids: tuple[int, int, tuple[int, 
     return entry.keep(key, plan_exec(entry.of, wish, args=("true",), env=()))
 
 
+def _reap_later(pidfd: int) -> None:
+    try:
+        _native.reap(pidfd, _native.Exit(), block=True)
+    except OSError:
+        pass  # somebody else in this process has reaped it
+    finally:
+        os.close(pidfd)
+
+
 class Executing:
     """A program that was started. ``pidfd`` becomes readable when it has ended; then poll() or wait() give its Outcome.
 
@@ -196,7 +207,10 @@ class Executing:
         """Ends it at whatever stage it is: not started, running, ended."""
         if self.outcome is None and self.started.pidfd >= 0:
             self.kill()
-            self.wait()
+            try:
+                self.wait()
+            except Conflict:
+                pass  # somebody in there traces it: it is dead all the same
         self.close_tty()
 
     def note_end(self) -> None:
@@ -211,7 +225,24 @@ class Executing:
             if not poller.poll(None if timeout_s is None else max(0.0, timeout_s * 1000)):
                 return None
             self.note_end()
-        return self.poll()
+        return self.poll() or self._held_by_tracer()
+
+    def _held_by_tracer(self) -> Outcome | None:
+        """It has ended, and cannot be reaped: who traces it, inside, must let go of it first, and may never do so. Then a thread
+        waits on, for until then the container itself cannot end either. Raises: Conflict."""
+        end = time.monotonic() + _TRACED_S
+        while time.monotonic() < end:
+            time.sleep(0.01)
+            if self.poll() is not None:
+                return self.outcome
+        pidfd = os.dup(self.started.pidfd)
+        start_new_thread(_reap_later, (pidfd,))
+        self.outcome = Outcome(exit_code=128 + signals.SIGKILL, signal=signals.SIGKILL)
+        os.close(self.started.pidfd)
+        raise Conflict(
+            f"{self.args[0]!r} in container {self.name} has ended, but a process in there traces it and does not let go of it: how "
+            "it has ended cannot be known"
+        )
 
     def poll(self) -> Outcome | None:
         """The Outcome when it has ended; None while it runs."""

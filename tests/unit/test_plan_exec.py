@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from golden import check
-from plan_cases import HYBRID
 from pycontain._ffi import ffi, lib
 
 from pycontain import capabilities
@@ -21,6 +19,8 @@ from pycontain.request import RunRequest, Ulimit
 from pycontain.runtime.roots import Roots
 from pycontain.runtime.running import prepare_spec
 from pycontain.spec.runtime import IDMapping, RuntimeSpec
+from tests.unit.golden import check
+from tests.unit.plan_cases import HYBRID
 
 PLACE = Place(container_id="c" * 64, directory="/d", cgroup_parent="/pycontain/OWNER")
 OWN = CLONE_NS["mount"] | CLONE_NS["pid"] | CLONE_NS["network"] | CLONE_NS["ipc"] | CLONE_NS["uts"] | CLONE_NS["cgroup"]
