@@ -241,17 +241,23 @@ def entry_of_found(found: Foreground, programs: tuple[int, int]) -> Entry:
     ended = Conflict(f"container {found.name} has ended")
     try:
         pidfd = Descriptor(os.pidfd_open(found.pid))
+    except ProcessLookupError:
+        raise ended from None
+    try:
         with open(f"{found.directory}/plan", "rb") as file:
             plan = file.read()
-    except (ProcessLookupError, FileNotFoundError):
-        raise ended from None
-    if begun_at(found.pid) != found.begun:  # another one's number by now; asked once the pidfd is held
-        raise ended
-    return Entry(
-        id=found.id, name=found.name, image=found.image, pid=found.pid, pidfd=pidfd, plan=plan,
-        given=frozenset(each.partition("=")[0] for each in found.config.env), group_add=found.group_add,
-        directory=found.directory, programs=programs, facts=probe(), paused=lambda: is_frozen(found.pid),
-    )  # fmt: skip
+        if begun_at(found.pid) != found.begun:  # another one's number by now; asked once the pidfd is held
+            raise ended
+        return Entry(
+            id=found.id, name=found.name, image=found.image, pid=found.pid, pidfd=pidfd, plan=plan,
+            given=frozenset(each.partition("=")[0] for each in found.config.env), group_add=found.group_add,
+            directory=found.directory, programs=programs, facts=probe(), paused=lambda: is_frozen(found.pid),
+        )  # fmt: skip
+    except BaseException as e:
+        pidfd.close()
+        if isinstance(e, FileNotFoundError):
+            raise ended from None
+        raise
 
 
 def entry_of(running: Running) -> Entry:
@@ -266,8 +272,12 @@ def entry_of(running: Running) -> Entry:
         of_image = (each.partition("=")[0] for each in running.rootfs.config.env)
         given = frozenset((*of_image, *(name for name, _ in running.request.env)))
     session = running.session
-    return Entry(
-        id=running.id, name=running.name, image=running.image, pid=running.pid, pidfd=held, plan=running.plan.data,
-        given=given, group_add=running.request.group_add, directory=running.directory, programs=session.programs(),
-        facts=session.facts, paused=lambda: running.paused,
-    )  # fmt: skip
+    try:
+        return Entry(
+            id=running.id, name=running.name, image=running.image, pid=running.pid, pidfd=held, plan=running.plan.data,
+            given=given, group_add=running.request.group_add, directory=running.directory, programs=session.programs(),
+            facts=session.facts, paused=lambda: running.paused,
+        )  # fmt: skip
+    except BaseException:
+        held.close()
+        raise
