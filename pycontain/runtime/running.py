@@ -6,6 +6,7 @@ import os
 import select
 import signal as signals
 import time
+from _thread import allocate_lock
 from operator import attrgetter
 
 from .. import _native, parse
@@ -66,6 +67,7 @@ class _Shape:
         self.hosts = hosts
 
 
+_entries = allocate_lock()
 _shapes: dict[tuple[object, ...], _Shape] = {}
 _SHAPES_KEPT = 256
 
@@ -484,11 +486,12 @@ class Running:
 
         if self.outcome is not None:
             raise Conflict(f"container {self.name} has ended")
-        known, late = self._entry, len(self._late)
-        if known is None or known[0] != late:
-            self._close_entry()
-            known = self._entry = late, entry_of(self)
-        return known[1]
+        with _entries:  # one for all threads: what another had made beside it would be nobody's to close
+            known, late = self._entry, len(self._late)
+            if known is None or known[0] != late:
+                self._close_entry()
+                known = self._entry = late, entry_of(self)
+            return known[1]
 
     def _close_entry(self) -> None:
         known, self._entry = self._entry, None

@@ -64,8 +64,11 @@ def spied_on(**options: Any) -> Iterator[tuple[pycontain.Container, Callable[[],
 
 
 def children() -> set[int]:
-    tasks = [Path(f"/proc/self/task/{t}/children") for t in os.listdir("/proc/self/task")]
-    return {int(p) for t in tasks for p in t.read_text().split()}
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError):  # a thread that has ended since
+            found |= {int(p) for p in Path(f"/proc/self/task/{task}/children").read_text().split()}
+    return found
 
 
 def comm(pid: int) -> str:
