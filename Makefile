@@ -66,7 +66,7 @@ test-c: peers ## C unit tests: plain, with ASan and UBSan, and -fanalyzer
 	ctest --test-dir build/c --output-on-failure
 	cmake -S . -B build/c-san -DPC_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=Debug >/dev/null && cmake --build build/c-san -j2 >/dev/null
 	ctest --test-dir build/c-san --output-on-failure
-	cmake -S . -B build/c-analyze -DPC_ANALYZE=ON >/dev/null && cmake --build build/c-analyze -j2 --target pycontain_core pycontain-init pycontain-guardian pycontain-exec pycontain-launch pycontain-monitor >/dev/null
+	cmake -S . -B build/c-analyze -DPC_ANALYZE=ON >/dev/null && cmake --build build/c-analyze -j2 --target pycontain_core pycontain-init pycontain-guardian pycontain-exec pycontain-enter pycontain-launch pycontain-monitor >/dev/null
 
 fuzz: peers ## libFuzzer on the Plan decoder and on the unpacker, 20 seconds each from the corpora in the repository
 	CC=clang cmake -S . -B build/c-fuzz -DPC_FUZZ=ON -DCMAKE_C_COMPILER=clang >/dev/null && cmake --build build/c-fuzz -j2 >/dev/null

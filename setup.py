@@ -19,6 +19,7 @@ PROGRAMS = {
     "pycontain-init": "program-flags",
     "pycontain-guardian": "program-flags",
     "pycontain-exec": "program-flags",
+    "pycontain-enter": "program-flags",
     "pycontain-monitor": "program-flags",
     "pycontain-launch": "launch-flags",
 }

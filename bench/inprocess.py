@@ -101,6 +101,16 @@ class InProcess(Peer):
             self._worker = None
 
 
+class Exec(InProcess):
+    """Container.exec() into a container that runs already."""
+
+    def prepare(self) -> None:
+        self.options = f"into a running container; {ISOLATION}"
+
+    def once(self, *, stamped: bool = False) -> Sample:
+        return Sample(**self.ask("exec"))
+
+
 class Floor(InProcess):
     """What no container can be cheaper than: start the program and wait for it, from such a process."""
 
@@ -114,6 +124,7 @@ class Floor(InProcess):
 def in_process_peers(arena: Arena) -> list[Peer]:
     return [
         InProcess(arena, "pycontain", "pycontain.run()", parallel=True),
+        Exec(arena, "exec", "Container.exec()"),
         InProcess(arena, "pycontain-20mb", "pycontain.run(), 20 MB parent", ballast_mb=20),
         InProcess(arena, "pycontain-500mb", "pycontain.run(), 500 MB parent", ballast_mb=500),
         InProcess(arena, "pycontain-0mounts", "pycontain.run(), no extra mounts", mounts=0),

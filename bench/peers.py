@@ -210,6 +210,43 @@ class Runc(OciRuntime):
     program = "runc"
 
 
+class RuncExec(Runc):
+    """Into one container, which is started before."""
+
+    name = "runc-exec"
+    title = "runc exec"
+    parallel = False
+    _started = False
+
+    def prepare(self) -> None:
+        profile = find_seccomp_profile()
+        self.options = f"into a running container; {'seccomp' if profile else 'no seccomp'}"
+        argv = ["/bin/busybox", "sleep", "36000"]
+        write_bundle(self._bundle("sleep"), oci_config(rootfs=self.arena.rootfs, argv=argv, seccomp=profile))
+        self._call("run", "--detach", "--bundle", str(self._bundle("sleep")), self._id())
+        self._started = True
+
+    def _id(self) -> str:
+        return f"{self.arena.token}-{self.name}"
+
+    def _command(self, *words: str) -> list[str]:
+        return [self.found(), "--root", str(self.arena.directory / f"state-{self.name}"), *words]
+
+    def _call(self, *words: str) -> None:
+        null = subprocess.DEVNULL  # not pipes: the container would hold them open
+        status = subprocess.run(self._command(*words), stdin=null, stdout=null, stderr=null, timeout=60).returncode
+        if status != 0:
+            raise PeerFailed(f"runc {words[0]} ended with status {status}")
+
+    def argv(self, container: str, program: str) -> list[str]:
+        return self._command("exec", self._id(), program)
+
+    def close(self) -> None:
+        if self._started:
+            self._started = False
+            self._call("delete", "--force", self._id())
+
+
 class CrunWithoutSeccomp(Crun):
     """How much of the time libseccomp takes to compile the profile on every start."""
 
@@ -322,7 +359,7 @@ def all_peers(arena: Arena) -> list[Peer]:
         floor = SpawnFloor(arena)
     commands: list[Peer] = [
         *(floor, *in_process_peers(arena), PycontainCommand(arena), Unshare(arena), Bubblewrap(arena)),
-        *(Crun(arena), CrunWithoutSeccomp(arena), Runc(arena), RuncWithoutSeccomp(arena)),
+        *(Crun(arena), CrunWithoutSeccomp(arena), Runc(arena), RuncWithoutSeccomp(arena), RuncExec(arena)),
         *(Podman(arena), Docker(arena), VmBoot(arena)),
     ]
     return commands

@@ -48,6 +48,10 @@ TARGETS = (
         against="pycontain-0mounts",
         text="500 host mounts <= 1.15 x none",
     ),
+    Target(
+        peer="exec", until_exit=True, factor=2.2, against="floor", text="exec in process, until exit <= 2.2 x floor"
+    ),
+    Target(peer="exec", until_exit=True, factor=1 / 8, against="runc-exec", text="exec in process <= runc exec / 8"),
     Target(peer="pycontain-cli", until_exit=False, factor=1.0, against="runc", text="pycontain run <= runc run"),
 )
 

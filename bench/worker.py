@@ -1,6 +1,6 @@
 """The process `pycontain.run()` is measured in, so that its size and its mounts can be chosen.
 
-Commands on stdin, one JSON answer a line on stdout: `facts`, `once`, `floor`, `parallel P N`, `soak N`.
+Commands on stdin, one JSON answer a line on stdout: `facts`, `once`, `exec`, `floor`, `parallel P N`, `soak N`.
 The time of the exchange itself is in no figure.
 """
 
@@ -46,6 +46,7 @@ class Worker:
         self.pycontain: Any = importlib.import_module("pycontain")
         _ = self.pycontain.run
         self.native: Any = importlib.import_module("pycontain._native")
+        self.inside: Any = None
         # Not bytearray(n): its zero pages would never be resident.
         self.ballast = bytearray(b"\x01") * max(0, (ballast_mb << 20) - rss_bytes())
 
@@ -58,6 +59,22 @@ class Worker:
         phases = result.phases
         until_exec_s = phases["plan"] + phases["spawn"]
         return {"whole_s": whole_s, "until_exec_s": until_exec_s, "until_exit_s": until_exec_s + phases["run"]}
+
+    def exec(self) -> dict[str, float]:
+        """Into one container, which is started with the first and ends with this process."""
+        if self.inside is None:
+            self.inside = self.pycontain.Container(self.rootfs, ["/bin/busybox", "sleep", "36000"], network="none")
+        started = time.perf_counter()
+        result = self.inside.exec(["/bin/true"])
+        whole_s = time.perf_counter() - started
+        if result.exit_code != 0:
+            raise RuntimeError(f"/bin/true exited with {result.exit_code}")
+        until_exec_s = result.phases["plan"] + result.phases["spawn"]
+        return {"whole_s": whole_s, "until_exec_s": until_exec_s, "until_exit_s": until_exec_s + result.phases["run"]}
+
+    def close(self) -> None:
+        if self.inside is not None:
+            self.inside.close()
 
     def floor(self) -> dict[str, float]:
         """Here and not in the benchmark's own process: both have to come out of the same sleep."""
@@ -104,6 +121,8 @@ class Worker:
         numbers = [int(word) for word in words]
         if command == "once":
             return self.once()
+        if command == "exec":
+            return self.exec()
         if command == "floor":
             return self.floor()
         if command == "parallel":
@@ -136,6 +155,8 @@ def main() -> int:
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+    if worker is not None:
+        worker.close()
     return 0
 
 

@@ -16,7 +16,7 @@ from .streams import DEVNULL, PIPE, Exchange, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from threading import Event
     from types import TracebackType
     from typing import IO, Any, TypeVar
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .engine.image import Image
+    from .inside import Exec
     from .options import RunOptions
     from .request import RunRequest
+    from .runtime.executing import Executing
     from .runtime.roots import Roots
 
     T = TypeVar("T")
@@ -100,6 +102,18 @@ async def _start(request: RunRequest, roots: Roots, streams: Streams) -> Running
     return running
 
 
+async def _exec_started(asked: Exec) -> Executing:
+    starting = asyncio.get_running_loop().run_in_executor(None, asked.start)
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _finished(starting)
+        if starting.exception() is None:
+            starting.result().abort()
+        asked.close()
+        raise
+
+
 async def _finished(starting: asyncio.Future[Any]) -> None:
     """The end of a start that is no longer wanted: its thread cannot be stopped half-way, cancelled once or twice."""
     while not starting.done():
@@ -109,7 +123,7 @@ async def _finished(starting: asyncio.Future[Any]) -> None:
             pass
 
 
-async def _ended(running: Running, timeout: float | None = None) -> bool:
+async def _ended(running: Running | Executing, timeout: float | None = None) -> bool:
     """Whether it ended within ``timeout`` seconds."""
     if running.outcome is not None:
         return True
@@ -131,7 +145,7 @@ async def _ended(running: Running, timeout: float | None = None) -> bool:
             timer.cancel()
 
 
-async def _drive(running: Running, exchange: Exchange, timeout: float | None) -> bool:
+async def _drive(running: Running | Executing, exchange: Exchange, timeout: float | None) -> bool:
     """Exchanges bytes while waiting; False when ``timeout`` seconds passed first."""
     loop = asyncio.get_running_loop()
     watched: set[int] = set()
@@ -213,6 +227,55 @@ class AsyncContainer:
 
     async def unpause(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.container.unpause)
+
+    async def exec(
+        self,
+        args: Sequence[str],
+        *,
+        input: bytes | str | None = None,
+        stdin: int | IO[Any] | None = None,
+        stdout: int | IO[Any] | None = PIPE,
+        stderr: int | IO[Any] | None = PIPE,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        timeout: float | None = None,
+        check: bool = False,
+        user: str | int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        privileged: bool = False,
+        tty: bool = False,
+    ) -> CompletedContainer:
+        """:meth:`pycontain.Container.exec` for asyncio: same arguments, result and errors. Cancelling kills the program."""
+        from .inside import Exec
+
+        data = _input_bytes(input, stdin, encoding, errors)
+        asked = Exec(
+            self.container._running, args, data, stdin, stdout, stderr, user=user, env=env, workdir=workdir,
+            privileged=privileged, tty=tty,
+        )  # fmt: skip
+        executing = await _exec_started(asked)
+        try:
+            exchange = asked.exchange(executing)
+            timed_out = not await _drive(executing, exchange, timeout)
+            if timed_out:
+                executing.kill()
+                await _ended(executing)
+            outcome = executing.wait()
+            exchange.drain()
+            executing.close_tty()
+        except BaseException:
+            executing.abort()
+            asked.close()
+            raise
+        assert outcome is not None
+        result = completed(
+            executing, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out
+        )
+        if check:
+            raise_for(result, timeout)
+        return result
 
     async def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises TimeoutExpired after ``timeout`` seconds; cancelling only stops waiting."""

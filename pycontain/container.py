@@ -16,7 +16,7 @@ from .streams import DEVNULL, PIPE, Exchange, Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import IO, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine.image import Image
     from .options import RunOptions, UpdateOptions
     from .runtime.cgroups import Events, Pressure
+    from .runtime.executing import Executing
 
 __all__ = ["Container", "run"]
 
@@ -100,7 +101,7 @@ def _input_bytes(input: bytes | str | None, stdin: object, encoding: str, errors
     return input.encode(encoding, errors) if isinstance(input, str) else bytes(input)
 
 
-def _drive(running: Running, exchange: Exchange, deadline: float | None) -> bool:
+def _drive(running: Running | Executing, exchange: Exchange, deadline: float | None) -> bool:
     """Exchanges bytes until the container has ended; False when the deadline came first."""
     poller = select.poll()
     poller.register(running.pidfd, select.POLLIN)
@@ -132,12 +133,19 @@ def _decoded(data: bytes | None, text: bool, encoding: str, errors: str) -> byte
 
 
 def completed(
-    running: Running, outcome: Outcome, exchange: Exchange, *, text: bool, encoding: str, errors: str, timed_out: bool
+    running: Running | Executing,
+    outcome: Outcome,
+    exchange: Exchange,
+    *,
+    text: bool,
+    encoding: str,
+    errors: str,
+    timed_out: bool,
 ) -> CompletedContainer:
-    """The public result of an ended container (shared with the asyncio face)."""
+    """The public result of an ended container or exec (shared with the asyncio face)."""
     return CompletedContainer(
         args=running.args,
-        image=running.request.image,
+        image=running.image,
         id=running.id,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
@@ -294,6 +302,76 @@ class Container:
             io_write_bytes=raw.io_write_bytes if raw.have & 48 else None,
             wall_s=(time.monotonic_ns() - self._running.started.execed_ns) / 1e9,
         )
+
+    def exec(
+        self,
+        args: Sequence[str],
+        *,
+        input: bytes | str | None = None,
+        stdin: int | IO[Any] | None = None,
+        stdout: int | IO[Any] | None = PIPE,
+        stderr: int | IO[Any] | None = PIPE,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "replace",
+        timeout: float | None = None,
+        check: bool = False,
+        user: str | int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        privileged: bool = False,
+        tty: bool = False,
+    ) -> CompletedContainer:
+        """Runs one more program in the container and waits for it, as ``docker exec`` does.
+
+        ``user`` ("name", "uid:gid"), ``workdir`` and ``env`` (over the container's) replace those of the container; ``privileged``:
+        all capabilities and no filter. ``tty``: a terminal of the container's own, all output of which is the result's stdout.
+        After ``timeout`` seconds the program is killed, and only it: processes that it has started go on in the container.
+        The result's ``usage`` is what the kernel knows of the program and of its children that it waited for: CPU and wall time.
+        ``oom_killed`` is never said: that is known of the whole container only.
+
+        Raises: InvalidArgument, Conflict (it has ended, or is paused), Unsupported, ProgramNotFound, NotExecutable, SetupFailed;
+        with ``check`` also ContainerExited and TimeoutExpired.
+        """
+        from .inside import Exec
+
+        data = _input_bytes(input, stdin, encoding, errors)
+        asked = Exec(
+            self._running,
+            args,
+            data,
+            stdin,
+            stdout,
+            stderr,
+            user=user,
+            env=env,
+            workdir=workdir,
+            privileged=privileged,
+            tty=tty,
+        )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        held: list[Executing] = []
+        try:
+            executing = asked.start(held)
+            exchange = asked.exchange(executing)
+            timed_out = not _drive(executing, exchange, deadline)
+            if timed_out:
+                executing.kill(_SIGKILL)
+            outcome = executing.wait()
+            exchange.drain()
+            executing.close_tty()
+        except BaseException:  # KeyboardInterrupt above all: its end is the container's as well
+            for each in held:
+                each.abort()
+            asked.close()
+            raise
+        assert outcome is not None
+        result = completed(
+            executing, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out
+        )
+        if check:
+            raise_for(result, timeout)
+        return result
 
     # --- Popen's verbs -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from .errors import InvalidArgument
-from .ops import CLONE_NS, OP_NAMES
+from .ops import CLONE_NS, OP_NAMES, PLAN_ENTER
 from .plan_bytes import GIVEN, HEADER, MAGIC, NO_SLOT, OP, VERSION
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ TEXTS = frozenset(("MOUNT",))
 PROGRAMS = frozenset(("CGROUP_DEVICES", "SECCOMP", "LISTENER"))  # blobs of 8-byte instructions
 
 _MAX_SLOTS = 256  # PC_MAX_SLOTS of src/c/plan.h
-PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN", "VISIBLE", "STUB")
+PLAN_FLAGS = ("SHARE_VM", "GATED", "LEAN", "VISIBLE", "STUB", "ENTER")
 OP_FLAGS = (
     "OPTIONAL", "RECURSIVE", "NOSYMLINK", "CREATE", "CLASSIC", "VOLATILE", "LAYER_FDS", "PIVOT", "LAYER_PLUS",
     "COPY_UP", "USERXATTR", "LIKE_BELOW", "KERNEL_TREE", "DEVICES", "REMOUNT",
@@ -166,7 +166,7 @@ def decode(data: bytes) -> DecodedPlan:
         clone_flags=clone_flags,
         cgroup_slot=cgroup_slot,
         stub_slot=stub_slot,
-        slots=_slot_names(n_given, n_slots, sections[0]),
+        slots=_slot_names(n_given, n_slots, sections[0], enter=bool(flags & PLAN_ENTER)),
         args=table.texts(argv_off, argc, "argv"),
         env=table.texts(env_off, envc, "the environment"),
         prepare=sections[0],
@@ -190,10 +190,14 @@ def _op(data: bytes, at: int, table: _Table, section: str, index: int) -> Decode
     )  # fmt: skip
 
 
-def _slot_names(given: int, count: int, prepare: tuple[DecodedOp, ...]) -> tuple[str, ...]:
+def _slot_names(given: int, count: int, prepare: tuple[DecodedOp, ...], *, enter: bool) -> tuple[str, ...]:
     names = [*GIVEN[:count], *(f"slot {i}" for i in range(len(GIVEN), count))]
     for i in range(len(GIVEN), min(given, count)):
-        names[i] = f"translated layer {i - len(GIVEN)}"
+        number = i - len(GIVEN)
+        if enter:
+            names[i] = ("enter", "container")[number] if number < 2 else f"cgroup {number - 2}"
+        else:
+            names[i] = f"translated layer {number}"
     for op in prepare:
         makes = {
             "CGROUP_MAKE": "cgroup",

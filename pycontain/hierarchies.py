@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Controller", "Survey", "cgroup_controllers", "strangers", "survey"]
+__all__ = ["Controller", "Survey", "cgroup_controllers", "cgroup_directories", "strangers", "survey"]
 
 # Controllers by their cgroup v1 names; what v2 calls differently keeps v2's name (io).
 V1_CONTROLLERS = frozenset(
@@ -115,6 +115,18 @@ def _own_paths(proc_cgroup: str) -> dict[str, str]:
         names, _, path = rest.partition(":")
         for name in names.split(","):
             found[name] = path
+    return found
+
+
+def cgroup_directories(mountinfo: str, proc_cgroup: str) -> dict[tuple[str, ...], tuple[int, str, str]]:
+    """Where a process is, from the text of its /proc/PID/cgroup: by controllers (() is v2's), 1 or 2, the path, the directory.
+    Hierarchies in which its cgroup cannot be seen from here are left out."""
+    own = _own_paths(proc_cgroup)
+    found: dict[tuple[str, ...], tuple[int, str, str]] = {}
+    for m in _mounts(mountinfo):
+        path = own.get(m.names[0] if m.names else "")
+        if path is not None and not path.startswith("/.."):
+            found[m.names] = m.version, path, m.point + _levels(m.root, path)[-1]
     return found
 
 

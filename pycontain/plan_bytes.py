@@ -132,9 +132,10 @@ class Builder:
         )
 
     def build(
-        self, *, flags: int, clone_flags: int, cgroup_slot: int, args: tuple[str, ...], env: tuple[str, ...]
-    ) -> Plan:
-        """Raises: InvalidArgument: more mounts and layers than a Plan can have."""
+        self, *, flags: int, clone_flags: int, cgroup_slot: int, args: tuple[str, ...], env: tuple[str, ...],
+        enter_slot: int = 0,
+    ) -> Plan:  # fmt: skip
+        """``enter_slot``: with PLAN_ENTER. Raises: InvalidArgument: more mounts and layers than a Plan can have."""
         if self.n_slots > _MAX_SLOTS or any(len(section) > _MAX_OPS for section in self.sections):
             raise InvalidArgument(
                 f"cannot plan a container with so many mounts, layers and namespaces: {self.n_slots} to be held open (at most "
@@ -145,7 +146,7 @@ class Builder:
         strings_off = HEADER.size + len(ops)
         head = HEADER.pack(
             MAGIC, VERSION, strings_off + len(self.table), flags, clone_flags, self.n_given, self.n_slots,
-            *(len(s) for s in self.sections), strings_off, len(self.table), 0, 0, 0, 0, cgroup_slot, STUB, 0,
+            *(len(s) for s in self.sections), strings_off, len(self.table), 0, 0, 0, 0, cgroup_slot, STUB, enter_slot,
         )  # fmt: skip
         empty = Plan(data=head + ops + bytes(self.table), process_off=strings_off + len(self.table))
         return empty.with_process(args, env)

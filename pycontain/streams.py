@@ -3,6 +3,7 @@ its own choosing: the sync face drives it with poll, the asyncio face with the l
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .errors import InvalidArgument
@@ -65,6 +66,15 @@ class Streams:
                 os.close(fd)
 
 
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as e:
+        if e.errno == errno.EIO:  # a terminal whose other side nobody has open any more
+            return b""
+        raise
+
+
 class Exchange:
     """Feeds ``data`` to the child's stdin and collects what it writes. ``wants_write``/``wants_read`` name the fds that
     are still open; call on_writable/on_readable when one is ready. It owns the fds of ``streams.ours``."""
@@ -107,7 +117,7 @@ class Exchange:
     def on_readable(self, fd: int) -> None:
         number = self._streams.ours.index(fd, 1)
         try:
-            chunk = os.read(fd, _CHUNK)
+            chunk = _read(fd)
         except BlockingIOError:
             return
         if chunk:
@@ -121,7 +131,7 @@ class Exchange:
         for number in (1, 2):
             while (fd := self._streams.ours[number]) >= 0:
                 try:
-                    chunk = os.read(fd, _CHUNK)
+                    chunk = _read(fd)
                 except BlockingIOError:
                     self._close(number)
                     break

@@ -14,6 +14,7 @@ COMMAND = Command(
     commands={
         "create": ("create", "make a container that is started later"),
         "commit": ("commit", "make an image of what a container has changed"),
+        "exec": ("exec", "run one more program in a container"),
         "export": ("export", "write the files of a container to a tar"),
         "kill": ("kill", "send a signal to containers"),
         "logs": ("logs", "show what a container has said"),

@@ -23,6 +23,7 @@ _SIGINT, _SIGPIPE = 2, 13
 # command -> (module, one line of help)
 COMMANDS = {
     "run": ("run", "run a program in a new container"),
+    "exec": ("exec", "run one more program in a running container"),
     "pull": ("pull", "download an image from a registry"),
     "push": ("push", "upload an image to a registry"),
     "images": ("images", "list images"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..request import Mount
     from ..runtime.roots import Roots
 
-__all__ = ["COMMAND", "main", "request_of", "with_image"]
+__all__ = ["COMMAND", "environment", "main", "request_of", "with_image"]
 
 
 def main(argv: list[str], roots: Roots) -> int:
@@ -215,7 +215,12 @@ def request_of(values: Values, words: list[str], environ: Mapping[str, str]) -> 
         return _bundle(image, values, args)
     fields["platform"] = values.platform if values.platform is not None else environ.get("DOCKER_DEFAULT_PLATFORM", "")
     return RunRequest(
-        image=image, args=args, env=_env(values, environ), labels=_labels(values), mounts=_mounts(values), **fields
+        image=image,
+        args=args,
+        env=environment(values, environ),
+        labels=_labels(values),
+        mounts=_mounts(values),
+        **fields,
     )
 
 
@@ -260,7 +265,7 @@ def _file(option: str, path: str, read_lines: Callable[[str], Any]) -> Any:
         raise InvalidArgument(f"--{option} {path}, {error}") from None
 
 
-def _env(values: Values, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def environment(values: Values, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Docker's order: files first, then -e; the last of a name counts."""
     merged: dict[str, str] = {}
     for path in values.env_file or ():

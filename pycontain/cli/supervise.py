@@ -1,4 +1,4 @@
-"""A running container in the foreground: its streams, its signals, its time, its end.
+"""A running container, or an exec, in the foreground: its streams, its signals, its time, its end.
 
 Without -t the program holds our own stdin, stdout and stderr: nothing is copied. Signals that reach us go on to the
 container's first process, which is in another session and would not hear Ctrl-C otherwise.
@@ -19,16 +19,21 @@ from ..runtime.running import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
+    from typing import TypeVar
 
     from ..request import RunRequest
     from ..result import Outcome
+    from ..runtime.executing import Executing
     from ..runtime.roots import Roots
     from ..runtime.running import Running
     from .relay import Relay
     from .terminal import Terminal
 
-__all__ = ["execute", "explain_timed"]
+    Started = TypeVar("Started", Running, Executing)
+
+__all__ = ["attend", "check_terminal", "console_size", "execute", "explain_timed"]
 
 TIMED_OUT = 124  # as timeout(1)
 _FORWARDED = (
@@ -105,7 +110,9 @@ class _Signals:
 class _Follower:
     """Waits for the end of one container, and serves it until then."""
 
-    def __init__(self, running: Running, terminal: Terminal | Relay | None, timeout_s: float | None) -> None:
+    def __init__(
+        self, running: Running | Executing, terminal: Terminal | Relay | None, timeout_s: float | None
+    ) -> None:
         self.running = running
         self.terminal = terminal
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -183,7 +190,7 @@ def _wait_end(pidfd: int) -> None:
     poller.poll()
 
 
-def _outcome(running: Running) -> Outcome:
+def _outcome(running: Running | Executing) -> Outcome:
     outcome = running.wait()
     running.close_tty()
     assert outcome is not None  # wait() without a timeout
@@ -204,45 +211,71 @@ def _descriptors(streams: frozenset[str]) -> tuple[int, int, int, int]:
     return chosen[0], chosen[1], chosen[2], null
 
 
+def check_terminal(terminal: bool, streams: frozenset[str]) -> None:
+    if terminal and "stdin" in streams and not os.isatty(0):
+        raise InvalidArgument("the input device is not a TTY: leave out -t, or run it from a terminal")
+
+
 def execute(
     request: RunRequest, roots: Roots, streams: frozenset[str], *, timeout_s: float | None, cidfile: str | None
 ) -> int:
     """Starts, follows, and tells how it ended: the exit code. Raises PycontainError."""
-    if request.terminal and "stdin" in streams and not os.isatty(0):
-        raise InvalidArgument("the input device is not a TTY: leave out -t, or run it from a terminal")
+    check_terminal(request.terminal, streams)
     id_file = _IdFile(cidfile)
+
+    def begin(stdin: int, stdout: int, stderr: int) -> Running:
+        size = console_size() if request.terminal else (0, 0)
+        return start(request, roots=roots, stdin=stdin, stdout=stdout, stderr=stderr, console_size=size)
+
+    def begun(running: Running) -> None:
+        foreground.write(running)
+        id_file.write(running.id)
+
+    try:
+        follower = attend(begin, begun, streams, terminal=request.terminal, timeout_s=timeout_s)
+    finally:
+        id_file.close()
+    return _told(request, follower, timeout_s)
+
+
+def attend(
+    begin: Callable[[int, int, int], Started], begun: Callable[[Started], None], streams: frozenset[str], *, terminal: bool,
+    timeout_s: float | None = None,
+) -> _Follower:  # fmt: skip
+    """What ``begin`` has started with these streams, until its end; ``begun`` is called as soon as it runs."""
     stdin, stdout, stderr, null = _descriptors(streams)
     relay = None
-    if not request.terminal and stdin == null and (os.isatty(stdout) or os.isatty(stderr)):
+    if not terminal and stdin == null and (os.isatty(stdout) or os.isatty(stderr)):
         from .relay import Relay
 
         relay = Relay((stdout, stderr))
         stdout, stderr = relay.given
     try:
         with _Signals() as signals:
-            size = _console_size() if request.terminal else (0, 0)
-            running = start(request, roots=roots, stdin=stdin, stdout=stdout, stderr=stderr, console_size=size)
+            running = begin(stdin, stdout, stderr)
             try:
                 signals.started(running.started.begun_ns)
-                foreground.write(running)
-                id_file.write(running.id)
+                begun(running)
                 if relay is not None:
                     relay.close_given()
-                follower = _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s, relay)
+                return _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s, relay)
             except BaseException:  # whatever it is, what was started must not outlive us
                 running.kill(signal.SIGKILL)
                 _outcome(running)
                 raise
     finally:
-        id_file.close()
         os.close(null)
         if relay is not None:
             relay.close()
-    return _told(request, follower, timeout_s)
 
 
 def _serve(
-    running: Running, signals: _Signals, stdin: int, stdout: int, timeout_s: float | None, relay: Relay | None
+    running: Running | Executing,
+    signals: _Signals,
+    stdin: int,
+    stdout: int,
+    timeout_s: float | None,
+    relay: Relay | None,
 ) -> _Follower:
     if running.tty_fd < 0:
         follower = _Follower(running, relay, timeout_s)
@@ -256,7 +289,7 @@ def _serve(
     return follower
 
 
-def _console_size() -> tuple[int, int]:
+def console_size() -> tuple[int, int]:
     for fd in (0, 1, 2):
         try:
             size = os.get_terminal_size(fd)

@@ -355,11 +355,8 @@ def _open(found: Foreground, verb: str) -> int:
         pidfd = os.pidfd_open(found.pid)
     except ProcessLookupError:
         raise ended from None
-    try:
-        if foreground.process_start(found.pid) == found.process_start:
-            return pidfd
-    except OSError:
-        pass  # it ended between the two
+    if foreground.begun_at(found.pid) == found.begun:
+        return pidfd
     os.close(pidfd)
     raise ended
 

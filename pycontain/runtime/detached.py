@@ -362,7 +362,8 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
             place = json.load(file)
         return Foreground(
             id=found.id, name=found.name, owner=place["owner"], image=found.request.image, image_id=found.image_id,
-            created=found.created, pid=state.pid, process_start=state.process_start,
+            created=found.created, pid=state.pid, begun=state.process_start, group_add=found.request.group_add,
+            plan=f"{directory_of(roots, found.id)}/plan",
             directory=f"{directory_of(roots, found.id)}/layer", lower=found.lower, config=found.config,
             command=" ".join(found.args), uid_map=tuple(map(tuple, place["uid_map"])), gid_map=tuple(map(tuple, place["gid_map"])),
             members=tuple((tuple(names), version, where) for names, version, where in place["members"]),

@@ -245,6 +245,10 @@ def _child(op: _Failed, failure: StartFailure, plan: bytes) -> str:
             34: "out of range",
         }
         return f"write {shown!r} to the container's own /proc file {file}: {hints.get(number, why)} ({name})"
+    if op.name == "FORK" and op.x == 0 and number == _EAGAIN:
+        return "no more processes may be made in it: it has as many as its limit allows (EAGAIN)"
+    if op.name == "FORK" and op.x == 0:
+        return f"make a process in it: {why} ({name}): its seccomp profile may forbid clone"
     if op.name in ("SETNS", "UNSHARE", "FORK"):
         kinds = ", ".join(kind for kind, flag in CLONE_NS.items() if op.x & flag)
         return f"{'join' if op.name == 'SETNS' else 'make'} namespaces ({kinds}): {why} ({name})"

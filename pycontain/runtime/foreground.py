@@ -1,8 +1,9 @@
 """What other processes may know of a container that runs in the foreground of one: a file in its own directory.
 
-    <data root>/ephemeral/<owner>/<id>/record
+    <data root>/ephemeral/<owner>/<id>/{record,plan}
 
-It goes with the directory, however the container ends. Written and read as a Python literal: json costs a start a millisecond.
+The Plan's bytes are what an exec goes by. Both go with the directory, however the container ends. The record is a Python literal:
+json costs a start a millisecond.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .running import Running
 
-__all__ = ["Foreground", "config_as_run", "find", "list_all", "of_running", "process_start", "write"]
+__all__ = ["Foreground", "begun_at", "config_as_run", "find", "list_all", "of_running", "write"]
 
 _FORMAT = 2
 _STARTING_S = 1.0
@@ -34,7 +35,7 @@ _MAX_BYTES = 4 << 20
 class Foreground:
     """A container that runs. ``lower``: its image's layers, topmost first. ``members``: (controllers, version, directory).
 
-    ``created``: seconds since 1970. ``pid`` and ``process_start`` (field 22 of /proc/PID/stat) together are its first process.
+    ``created``: seconds since 1970. ``pid``, ``begun``: its first process, and when that began (proc_pid_stat(5), starttime).
     """
 
     id: str
@@ -43,8 +44,6 @@ class Foreground:
     image: str
     image_id: str
     created: float
-    pid: int
-    process_start: int
     directory: str
     lower: tuple[str, ...]
     config: ImageConfig
@@ -52,6 +51,10 @@ class Foreground:
     uid_map: tuple[tuple[int, int, int], ...]
     gid_map: tuple[tuple[int, int, int], ...]
     members: tuple[tuple[tuple[str, ...], int, str], ...]
+    pid: int
+    begun: int
+    group_add: tuple[str, ...]
+    plan: str  # the file of its start's Plan
 
     @property
     def upper(self) -> str:
@@ -87,20 +90,37 @@ def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
 def of_running(running: Running) -> Foreground:
     rootfs, (uid_map, gid_map) = running.rootfs, running.maps
     assert rootfs is not None  # a bundle's containers have none; who asks has looked
-    members = running.members()
-    try:
-        began = process_start(running.pid)
-    except OSError:
-        raise Conflict(f"container {running.name} has ended") from None
+    members, begun = running.members(), begun_at(running.pid)
+    if not begun:
+        raise Conflict(f"container {running.name} has ended")
     return Foreground(
         id=running.id, name=running.name, owner=running.owner, image=running.request.image, image_id=rootfs.image_id,
-        created=time.time(), pid=running.pid, process_start=began, directory=running.directory,
+        created=time.time(), directory=running.directory,
         lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
         command=" ".join(running.args),
         uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
-        members=tuple((m.controllers, m.version, m.directory) for m in members),
+        members=tuple((m.controllers, m.version, m.directory) for m in members), pid=running.pid, begun=begun,
+        group_add=running.request.group_add, plan=f"{running.directory}/plan",
     )  # fmt: skip
+
+
+def begun_at(pid: int) -> int:
+    """When the process began, in clock ticks; 0 when there is none. With it a number is that process's and no other's."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def _write_new(path: str, data: bytes) -> bool:
+    """Whether all of it was written, to the new file ``path``."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        return os.write(fd, data) == len(data)
+    finally:
+        os.close(fd)
 
 
 def write(running: Running) -> None:
@@ -112,13 +132,8 @@ def write(running: Running) -> None:
         config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
         values = tuple(config if each == "config" else getattr(found, each) for each in _NAMES)
         path = f"{running.directory}/record"
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            data = repr((_FORMAT, values)).encode()
-            whole = os.write(fd, data) == len(data)
-        finally:
-            os.close(fd)
-        if whole:
+        whole = _write_new(f"{running.directory}/plan", running.plan.data)
+        if whole and _write_new(f"{path}.new", repr((_FORMAT, values)).encode()):
             os.rename(f"{path}.new", path)
     except (OSError, Conflict):
         # It has ended, and its directory with it; or the disk is full: then it runs all the same, and nobody else can commit it.
@@ -126,12 +141,6 @@ def write(running: Running) -> None:
 
 
 _NAMES = Foreground.__dict__["__slots__"]
-
-
-def process_start(pid: int) -> int:
-    """When a process began, in clock ticks since the boot: no later one of the same number has the same. Raises: OSError."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
 
 
 def list_all(roots: Roots) -> list[Foreground]:

@@ -6,6 +6,7 @@ import os
 import select
 import signal as signals
 import time
+from _thread import allocate_lock
 from operator import attrgetter
 
 from .. import _native, parse
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources, RuntimeSpec
     from .cgroups import Member
+    from .entry import Entry
     from .hooks import InsideHooks
     from .look import Resolved
     from .roots import Roots
@@ -65,6 +67,7 @@ class _Shape:
         self.hosts = hosts
 
 
+_entries = allocate_lock()
 _shapes: dict[tuple[object, ...], _Shape] = {}
 _SHAPES_KEPT = 256
 
@@ -339,10 +342,19 @@ class Running:
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since
         self.paused = False
+        self._entry: tuple[int, Entry] | None = None  # made when it had so many late cgroups
 
     @property
     def pid(self) -> int:
         return self.started.pid
+
+    @property
+    def image(self) -> str:
+        return self.request.image
+
+    @property
+    def session(self) -> Session:
+        return self._session
 
     @property
     def owner(self) -> str:
@@ -448,6 +460,7 @@ class Running:
             _native.remove_cgroup(member.directory)
         self._release()
         self.outcome = self._outcome(self._end, raw, self._ended_ns)
+        self._close_entry()
         os.close(pidfd)
         return self.outcome
 
@@ -480,6 +493,24 @@ class Running:
                 "reap": (time.monotonic_ns() - ended_ns) / 1e9,
             },
         )
+
+    def entry(self) -> Entry:
+        """What an exec needs. Raises: Conflict: it has ended."""
+        from .entry import entry_of
+
+        if self.outcome is not None:
+            raise Conflict(f"container {self.name} has ended")
+        with _entries:  # one for all threads: what another had made beside it would be nobody's to close
+            known, late = self._entry, len(self._late)
+            if known is None or known[0] != late:
+                self._close_entry()
+                known = self._entry = late, entry_of(self)
+            return known[1]
+
+    def _close_entry(self) -> None:
+        known, self._entry = self._entry, None
+        if known is not None:
+            known[1].close()
 
     # --- its cgroups ----------------------------------------------------------------------------------------------
 

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .userns import Mappings
 
-__all__ = ["CGROUP_BASE", "GUARDIAN", "Session", "close_all", "session_for"]
+__all__ = ["CGROUP_BASE", "GUARDIAN", "Session", "close_all", "sealed_programs", "session_for"]
 
 _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 GUARDIAN = f"{_BIN}/pycontain-guardian"
 _STUB = f"{_BIN}/pycontain-exec"
+_ENTER = f"{_BIN}/pycontain-enter"
 
 
 _BROKEN = "Install or build pycontain again"
@@ -82,6 +83,30 @@ def _check_powers(facts: HostFacts) -> None:
     )
 
 
+def sealed(program: str) -> int:
+    """A descriptor of a sealed copy. Raises: SetupFailed."""
+    try:
+        return _native.sealed_copy(program)
+    except OSError as e:
+        from .forbidden import cause
+
+        raise SetupFailed(
+            f"cannot make a sealed copy of {program}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
+            step="stub",
+            errno=e.errno or 0,
+        ) from None
+
+
+def sealed_programs() -> tuple[int, int]:
+    """As :meth:`Session.programs`, for a process that has no containers of its own."""
+    enter = sealed(_ENTER)
+    try:
+        return enter, sealed(_STUB)
+    except BaseException:
+        os.close(enter)
+        raise
+
+
 class Session:
     """What one process shares among its containers on one pair of roots.
 
@@ -108,6 +133,7 @@ class Session:
         self._lock_fd = -1
         self._alive_fd = -1  # write end of the guardian's pipe
         self.stub_fd = -1  # sealed copy of pycontain-exec
+        self.enter_fd = -1  # of pycontain-enter, from the first exec on
         self._open()
 
     # --- begin and end ------------------------------------------------------------------------------------------
@@ -137,7 +163,7 @@ class Session:
             self._sweep(base)
             if not self._detached:
                 self._start_guardian()
-            self.stub_fd = self._sealed_stub()
+            self.stub_fd = sealed(_STUB)
         except BaseException:
             self._remove_all()
             raise
@@ -185,17 +211,13 @@ class Session:
         finally:
             os.close(read_end)
 
-    def _sealed_stub(self) -> int:
-        try:
-            return _native.sealed_copy(_STUB)
-        except OSError as e:
-            from .forbidden import cause
-
-            raise SetupFailed(
-                f"cannot make a sealed copy of {_STUB}: {e.strerror} ({errno_name(e.errno or 0)}). {cause(e.errno or 0) or _BROKEN}",
-                step="stub",
-                errno=e.errno or 0,
-            ) from None
+    def programs(self) -> tuple[int, int]:
+        """Sealed copies of pycontain-enter and of pycontain-exec, for an exec."""
+        if self.enter_fd < 0:
+            with self._lock:
+                if self.enter_fd < 0:
+                    self.enter_fd = sealed(_ENTER)
+        return self.enter_fd, self.stub_fd
 
     @property
     def _fallback_dir(self) -> str:
@@ -250,10 +272,10 @@ class Session:
         _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}.lock")
 
     def _release(self) -> None:
-        for fd in (self._alive_fd, self._lock_fd, self.stub_fd):
+        for fd in (self._alive_fd, self._lock_fd, self.stub_fd, self.enter_fd):
             if fd >= 0:
                 os.close(fd)
-        self._alive_fd = self._lock_fd = self.stub_fd = -1
+        self._alive_fd = self._lock_fd = self.stub_fd = self.enter_fd = -1
 
     def _remove_all(self) -> None:
         for t in self._templates.values():

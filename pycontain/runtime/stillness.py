@@ -105,10 +105,11 @@ def check_lives(found: Foreground, verb: str) -> None:
 
 
 @contextmanager
-def alone(directory: str, name: str, *, own: bool = False) -> Iterator[None]:
+def alone(directory: str, name: str, *, own: bool = False, shared: bool = False) -> Iterator[None]:
     """Nobody else freezes or thaws the container of this directory meanwhile. Raises: Conflict: it has ended.
 
-    ``own``: by the process that it belongs to. One of a bundle has no directory, and nobody else knows of it.
+    ``own``: by the process that it belongs to. One of a bundle has no directory, and nobody else knows of it. ``shared``: with
+    others who only want that.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -118,7 +119,7 @@ def alone(directory: str, name: str, *, own: bool = False) -> Iterator[None]:
             return
         raise Conflict(f"container {name} has ended") from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough, when somebody has forked meanwhile

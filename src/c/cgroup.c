@@ -1,4 +1,4 @@
-/* Control groups: made and limited in the parent half, joined in the child half, read and removed when all is over. */
+/* Control groups: limited in the parent half, read and removed when all is over. cgroup_join.c joins them. */
 #include "job.h"
 #include "tree.h"
 
@@ -6,21 +6,6 @@
 #include <linux/bpf.h>
 #include <stdlib.h>
 #include <string.h>
-
-int pc_cgroup_open(const char *path)
-{
-	return sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-}
-
-int pc_cgroup_write(int dirfd, const char *file, const char *value)
-{
-	scoped_fd int fd = sys_openat(dirfd, file, O_WRONLY | O_CLOEXEC, 0);
-
-	if (fd < 0)
-		return fd;
-	long n = sys_write(fd, value, pc_strlen(value));
-	return n < 0 ? (int)n : 0;
-}
 
 static int bpf(unsigned cmd, union bpf_attr *attr)
 {
@@ -49,14 +34,6 @@ int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len)
 	attr.attach_type = BPF_CGROUP_DEVICE;
 	attr.attach_flags = BPF_F_ALLOW_MULTI;
 	return bpf(BPF_PROG_ATTACH, &attr);
-}
-
-/* "0" names the writer itself, whatever its pid is called in which namespace. v1's "tasks" moves one thread, and the child
- * is one: unlike "cgroup.procs" it takes no lock on every process of the machine, whose RCU grace period can cost
- * 15 ms (v2 is joined by CLONE_INTO_CGROUP). */
-int pc_do_cgroup_join(struct pc_child *c, const struct pc_op *op)
-{
-	return pc_cgroup_write(op_slot(c, op->slot), "tasks", "0");
 }
 
 /* --- usage ------------------------------------------------------------------------------------------------------ */

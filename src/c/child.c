@@ -11,58 +11,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-static pc_child_executor do_chdir, do_close_fds, do_ask, do_fork, do_listener;
-
-static pc_child_executor *const executors[PC_OP_COUNT] = {
-	[PC_OP_CGROUP_JOIN] = pc_do_cgroup_join,
-	[PC_OP_UNSHARE] = pc_do_unshare,
-	[PC_OP_SETNS] = pc_do_setns,
-	[PC_OP_ROOT_ATTACH] = pc_do_root_attach,
-	[PC_OP_ROOT_READONLY] = pc_do_root_readonly,
-	[PC_OP_MOUNT] = pc_do_mount,
-	[PC_OP_MOUNT_TREE] = pc_do_mount_tree,
-	[PC_OP_MASK] = pc_do_mask,
-	[PC_OP_READONLY] = pc_do_readonly,
-	[PC_OP_MAKE_DIR] = pc_do_make_dir,
-	[PC_OP_MAKE_NODE] = pc_do_make_node,
-	[PC_OP_MAKE_LINK] = pc_do_make_link,
-	[PC_OP_WRITE_FILE] = pc_do_write_file,
-	[PC_OP_PROC_WRITE] = pc_do_proc_write,
-	[PC_OP_HOSTNAME] = pc_do_hostname,
-	[PC_OP_DOMAINNAME] = pc_do_domainname,
-	[PC_OP_LOOPBACK_UP] = pc_do_loopback_up,
-	[PC_OP_RLIMIT] = pc_do_rlimit,
-	[PC_OP_SESSION] = pc_do_session,
-	[PC_OP_STDIO] = pc_do_stdio,
-	[PC_OP_TTY] = pc_do_tty,
-	[PC_OP_PDEATHSIG] = pc_do_pdeathsig,
-	[PC_OP_UMASK] = pc_do_umask,
-	[PC_OP_CAP_BOUND] = pc_do_cap_bound,
-	[PC_OP_IDS] = pc_do_ids,
-	[PC_OP_CAPS] = pc_do_caps,
-	[PC_OP_CAP_AMBIENT] = pc_do_cap_ambient,
-	[PC_OP_NO_NEW_PRIVS] = pc_do_no_new_privs,
-	[PC_OP_SECCOMP] = pc_do_seccomp,
-	[PC_OP_CHDIR] = do_chdir,
-	[PC_OP_CLOSE_FDS] = do_close_fds,
-	[PC_OP_PARENT_WRITE] = do_ask,
-	[PC_OP_ID_MAPS] = do_ask,
-	[PC_OP_FORK] = do_fork,
-	[PC_OP_MOUNT_ATTR] = pc_do_mount_attr,
-	[PC_OP_ROOT_PIVOT] = pc_do_root_pivot,
-	[PC_OP_KEYRING] = pc_do_keyring,
-	[PC_OP_SCHEDULER] = pc_do_scheduler,
-	[PC_OP_IO_PRIORITY] = pc_do_io_priority,
-	[PC_OP_PERSONALITY] = pc_do_personality,
-	[PC_OP_MEMORY_POLICY] = pc_do_memory_policy,
-	[PC_OP_LISTENER] = do_listener,
-	[PC_OP_SYNC] = do_ask,
-	[PC_OP_TREE_ATTR] = pc_do_tree_attr,
-	[PC_OP_HOOK] = pc_do_hook,
-	[PC_OP_NET_DEVICE] = do_ask,
-	[PC_OP_EXEC_LABEL] = pc_do_exec_label,
-};
-
 /* One message; with `fd` >= 0 it carries that fd. Plain write where it can: a seccomp profile may deny sendmsg. */
 int pc_child_send(struct pc_child *c, enum pc_step step, int err, int fd)
 {
@@ -138,7 +86,7 @@ int pc_close_what_is_others(struct pc_child *c)
 }
 
 /* A failure is the op's own: a message that says ASK is a question. */
-static int do_ask(struct pc_child *c, const struct pc_op *op)
+int pc_do_ask(struct pc_child *c, const struct pc_op *op)
 {
 	int err = op->code == PC_OP_SYNC ? pc_close_what_is_others(c) : 0;
 
@@ -147,7 +95,7 @@ static int do_ask(struct pc_child *c, const struct pc_op *op)
 
 /* The parent takes the listener out of this process (pidfd_getfd): passing it on would need a call that the filter itself
  * may hold up. */
-static int do_listener(struct pc_child *c, const struct pc_op *op)
+int pc_do_listener(struct pc_child *c, const struct pc_op *op)
 {
 	int fd = pc_load_filter(c, op);
 
@@ -160,14 +108,15 @@ static int do_listener(struct pc_child *c, const struct pc_op *op)
 
 /* What setns(pid) and a new pid namespace inside a joined user namespace mean holds for children only. The new process is
  * the engine's child like this one was, and takes its place; this one ends. Memory is copied, never shared. */
-static int do_fork(struct pc_child *c, const struct pc_op *op)
+int pc_do_fork(struct pc_child *c, const struct pc_op *op)
 {
 	int pidfd = -1;
 	struct clone_args args = {
 		.flags = op->x | CLONE_PARENT | CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 	};
-	long pid = sys_clone3(&args);
+	/* many a filter, loaded by then in an exec, does not know clone3 */
+	long pid = op->x == 0 ? sys_clone(args.flags | SIGCHLD, &pidfd) : sys_clone3(&args);
 
 	if (pid < 0)
 		return at_step(c, PC_STEP_CLONE, (int)pid);
@@ -180,7 +129,7 @@ static int do_fork(struct pc_child *c, const struct pc_op *op)
 
 /* The working directory must lie inside the root: an inherited fd or a magic link could lead out (2024-21626).
  * Two ops: as root (optional), then as the user who runs there, who need not be able to enter it by himself. */
-static int do_chdir(struct pc_child *c, const struct pc_op *op)
+int pc_do_chdir(struct pc_child *c, const struct pc_op *op)
 {
 	char where[4096];
 	int err = sys_chdir(op_s1(c, op));
@@ -204,7 +153,7 @@ static int do_chdir(struct pc_child *c, const struct pc_op *op)
 /* Closed, not only marked: a gated child may wait for hours and must not hold open what others close meanwhile, such as
  * the gate of another container; and the caller's files would count against the program's RLIMIT_NOFILE in the look-up.
  * The socket and the stub are close-on-exec. */
-static int do_close_fds(struct pc_child *c, const struct pc_op *op)
+int pc_do_close_fds(struct pc_child *c, const struct pc_op *op)
 {
 	const int kept[] = {
 		c->job->sock, op_slot(c, c->job->plan.head.stub_slot), c->labelled ? c->proc_fd : -1,
@@ -269,7 +218,7 @@ static void run_ops(struct pc_child *c)
 		if (job->fault.kind && job->fault.section == PC_CHILD && job->fault.op == c->op)
 			hold_for_test(c);
 		c->step = PC_STEP_OP;
-		int err = executors[ops[c->op].code](c, &ops[c->op]);
+		int err = pc_child_executors[ops[c->op].code](c, &ops[c->op]);
 		if (err < 0 && !((ops[c->op].flags & PC_F_OPTIONAL) && err == -ENOENT))
 			fail(c, (enum pc_step)c->step, err);
 		if (job->trace_ns && first_trace + c->op < job->n_trace)

@@ -21,6 +21,7 @@ struct pc_job {
 	uint64_t called_back_ns; /* time that the caller has spent in it */
 	int sock;		 /* the child's end of the report socket */
 	int parent_sock;	 /* the other end: a gated child must not hold its own gate open */
+	int told_fd;		 /* an exec's: what pycontain-enter is told (enter.h) */
 	uint64_t *trace_ns;
 	uint32_t n_trace;
 	bool sibling; /* the child is not ours to reap, but our parent's */
@@ -88,13 +89,18 @@ pc_child_executor pc_do_tree_attr;							/* remount.c */
 pc_child_executor pc_do_make_dir, pc_do_make_node, pc_do_make_link, pc_do_write_file;	/* files.c */
 pc_child_executor pc_do_unshare, pc_do_setns, pc_do_hostname, pc_do_domainname, pc_do_proc_write, pc_do_exec_label; /* ns.c */
 pc_child_executor pc_do_hook;								/* hook.c */
-pc_child_executor pc_do_cgroup_join;							/* cgroup.c */
+pc_child_executor pc_do_cgroup_join;							/* cgroup_join.c */
 pc_child_executor pc_do_loopback_up;							/* netlink.c */
 pc_child_executor pc_do_rlimit, pc_do_pdeathsig, pc_do_umask, pc_do_cap_bound, pc_do_ids, pc_do_caps,
 	pc_do_cap_ambient, pc_do_no_new_privs;						/* cred.c */
 pc_child_executor pc_do_keyring, pc_do_scheduler, pc_do_io_priority, pc_do_personality, pc_do_memory_policy; /* process.c */
 pc_child_executor pc_do_seccomp;							/* seccomp.c */
 pc_child_executor pc_do_session, pc_do_stdio, pc_do_tty;				/* tty.c */
+
+pc_child_executor pc_do_chdir, pc_do_close_fds, pc_do_ask, pc_do_fork, pc_do_listener;	/* child.c */
+
+/* executors.c, or enter_stub.c: by op code; NULL is never reached */
+extern pc_child_executor *const pc_child_executors[PC_OP_COUNT];
 
 /* seccomp.c: loads the op's filter; 0, or the listener's fd when its flags ask for one */
 int pc_load_filter(struct pc_child *c, const struct pc_op *op);
@@ -114,6 +120,18 @@ int pc_remount(struct pc_child *c, int fd, const struct pc_op *op);
 /* ns.c: c->proc_fd, a procfs that nobody else sees */
 int pc_open_private_proc(struct pc_child *c);
 
+/* words.c: argv, envp and the rest, in `room` for so many pointers */
+size_t pc_words_room(const struct pc_plan *plan);
+void pc_fill_words(struct pc_job *job, char **room);
+
+/* enter.c: an exec. What pycontain-enter is told becomes job->told_fd; the child's first and only steps in the engine's memory. */
+int pc_tell_enter(struct pc_job *job);
+void pc_enter_main(void *job) __attribute__((noreturn));
+
+/* cgroup_join.c */
+int pc_cgroup_open(const char *path);
+int pc_cgroup_write(int dirfd, const char *file, const char *value);
+
 /* parent half: prepare and finish (prepare.c, rootfs.c, cgroup.c, userns.c) */
 /* *made: whether anything has been done that the finish section must undo */
 int pc_prepare(struct pc_job *job, bool *made, struct pc_report *report);
@@ -123,8 +141,6 @@ int pc_clone_tree(const struct pc_job *job, const struct pc_op *op);
 int pc_tree_attributes(const struct pc_job *job, const struct pc_op *op, int tree);
 int pc_make_file_system(const struct pc_job *job, const struct pc_op *op);
 int pc_open_namespace(const char *path, int type);
-int pc_cgroup_open(const char *path);
-int pc_cgroup_write(int dirfd, const char *file, const char *value);
 int pc_cgroup_attach_devices(int dirfd, const void *program, uint32_t len);
 
 /* netdev.c: the device `host_name` into the namespace `ns`, where it is `name` ("": the same), has the permanent addresses of global

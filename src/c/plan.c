@@ -132,8 +132,11 @@ static int check_header(const struct pc_plan_header *h, uint64_t len, uint32_t *
 		return bad(where, offsetof(struct pc_plan_header, total_len));
 	if (h->flags & ~PC_PLAN_FLAGS)
 		return bad(where, offsetof(struct pc_plan_header, flags));
-	if (h->reserved != 0)
-		return bad(where, offsetof(struct pc_plan_header, reserved));
+	if (h->flags & PC_PLAN_ENTER ? h->enter_slot >= h->n_slots : h->enter_slot != 0)
+		return bad(where, offsetof(struct pc_plan_header, enter_slot));
+	/* what joins a container has its own memory from its first step on, and makes nothing by its clone */
+	if ((h->flags & PC_PLAN_ENTER) && ((h->flags & ~(PC_PLAN_ENTER | PC_PLAN_STUB)) || (h->clone_flags & ~(uint64_t)CLONE_INTO_CGROUP)))
+		return bad(where, offsetof(struct pc_plan_header, flags));
 	if ((h->flags & PC_PLAN_VISIBLE) && !(h->flags & PC_PLAN_LEAN))
 		return bad(where, offsetof(struct pc_plan_header, flags));
 	if (h->stub_slot != PC_NO_SLOT && (h->stub_slot < 0 || (uint32_t)h->stub_slot >= h->n_slots))
@@ -188,22 +191,4 @@ int pc_plan_decode(const uint8_t *bytes, uint64_t len, struct pc_plan *plan, uin
 		}
 	*plan = p;
 	return 0;
-}
-
-PC_EXPORT int pc_plan_check(const uint8_t *bytes, uint64_t len, uint32_t *where)
-{
-	struct pc_plan plan;
-	uint8_t *copy;
-
-	if (len > PC_PLAN_MAX)
-		return bad(where, 0);
-	/* the caller's buffer may lie anywhere; ops are read in place and must be aligned */
-	copy = malloc(len ? len : 1);
-	if (copy == NULL)
-		return -ENOMEM;
-	if (len > 0) /* cffi passes NULL for an empty buffer, and memcpy must not see it */
-		memcpy(copy, bytes, len);
-	int err = pc_plan_decode(copy, len, &plan, where);
-	free(copy);
-	return err;
 }

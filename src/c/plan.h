@@ -28,7 +28,8 @@
 #define PC_PLAN_VISIBLE 8u  /* LEAN, and that namespace has a procfs and a sysfs: without one in sight the kernel lets no
 			     * user namespace mount its own. ROOT_PIVOT takes them away again. */
 #define PC_PLAN_STUB 16u    /* execute through the sealed stub whatever the program's path is */
-#define PC_PLAN_FLAGS 31u
+#define PC_PLAN_ENTER 32u   /* an exec: pycontain-enter, in enter_slot, executes the child ops, in memory of its own */
+#define PC_PLAN_FLAGS 63u
 
 struct pc_plan_header {
 	uint32_t magic;
@@ -47,7 +48,7 @@ struct pc_plan_header {
 	uint32_t envc;
 	int32_t cgroup_slot; /* for CLONE_INTO_CGROUP, else -1 */
 	int32_t stub_slot;   /* the sealed stub, else -1 */
-	uint32_t reserved;   /* 0 */
+	uint32_t enter_slot; /* with PC_PLAN_ENTER the sealed pycontain-enter, else 0 */
 };
 static_assert(sizeof(struct pc_plan_header) == 80, "the header's layout is the wire format");
 
@@ -117,7 +118,7 @@ enum {
 	/* child */                                                                                                    \
 	X(CGROUP_JOIN, PC_IN_C | PC_SLOT)                     /* move the child into slot */                           \
 	X(UNSHARE, PC_IN_C)                                   /* unshare(x) */                                         \
-	X(SETNS, PC_IN_C | PC_SLOT)                           /* setns(slot, x) */                                     \
+	X(SETNS, PC_IN_C | PC_SLOT)                           /* setns(slot, x); a process's pidfd: several at once */ \
 	X(ROOT_ATTACH, PC_IN_C | PC_S1 | PC_SLOT)             /* the detached mount in slot becomes /, over s1 ("": over /) */               \
 	X(ROOT_READONLY, PC_IN_C)                             /* through the fd that ROOT_ATTACH kept */               \
 	X(MOUNT, PC_IN_C | PC_S1 | PC_S2 | PC_S3 | PC_N_STRING) /* file system s2 on s1, data s3, flags x, source n */ \
@@ -135,7 +136,7 @@ enum {
 	X(RLIMIT, PC_IN_C)                                    /* resource n: soft x, hard y */                         \
 	X(SESSION, PC_IN_C)                                   /* setsid */                                             \
 	X(STDIO, PC_IN_C)                                     /* slots slot, slot2, n (as int) become 0, 1, 2 */       \
-	X(TTY, PC_IN_C)                                       /* new pty as 0, 1, 2 and /dev/console: rows x, cols y, uid z */ \
+	X(TTY, PC_IN_C)                                       /* new pty as 0, 1, 2 and (n 0) /dev/console: rows x, cols y, uid z */ \
 	X(PDEATHSIG, PC_IN_C)                                 /* signal x */                                           \
 	X(UMASK, PC_IN_C)                                                                                              \
 	X(CAP_BOUND, PC_IN_C)                                 /* bounding set x */                                     \

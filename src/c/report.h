@@ -39,7 +39,8 @@
 	X(PLAN_FILE, "read plan file")                                                                                 \
 	X(STREAMS, "make streams")        /* the monitor's: pipes for the container's standard streams */              \
 	X(LAUNCHER, "run launcher")       /* the monitor's: it cannot be executed, or has ended without an answer */   \
-	X(MONITOR, "set up monitor")      /* the monitor's own directories, lock and socket */
+	X(MONITOR, "set up monitor")      /* the monitor's own directories, lock and socket */                         \
+	X(ENTER, "enter program")         /* pycontain-enter cannot be given the Plan, or be executed */
 
 #define PC_STEP_ENUM(symbol, text) PC_STEP_##symbol,
 enum pc_step { PC_STEPS(PC_STEP_ENUM) PC_STEP_COUNT };

@@ -3,7 +3,6 @@
  * Whatever fails, pc_start leaves nothing: made fds are closed, the child is reaped, the finish section has run.
  */
 #include "job.h"
-#include "stub.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,65 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-
-static void fill_pointers(const struct pc_plan *plan, uint32_t off, uint32_t count, char **out)
-{
-	const char *s = pc_str(plan, off);
-
-	for (uint32_t i = 0; i < count; i++, s = pc_next(s))
-		out[i] = (char *)(uintptr_t)s;
-	out[count] = NULL;
-}
-
-static bool is_stubs_hook(const struct pc_op *op)
-{
-	return op->code == PC_OP_HOOK && op->x != PC_SYNC_CREATE_CONTAINER;
-}
-
-/* The words for the stub, as stub.h has them, but for the program's path. */
-static void fill_stub_words(const struct pc_plan *plan, char **out)
-{
-	char *none = (char *)(uintptr_t)pc_str(plan, 0), **word = out + PC_STUB_HOOKS;
-
-	out[PC_STUB_LABEL_FILE] = out[PC_STUB_LABEL] = none;
-	for (uint32_t i = 0; i < plan->head.n_ops[PC_CHILD]; i++) {
-		const struct pc_op *op = &plan->ops[PC_CHILD][i];
-		if (op->code == PC_OP_EXEC_LABEL) {
-			out[PC_STUB_LABEL_FILE] = (char *)(uintptr_t)pc_str(plan, op->s1);
-			out[PC_STUB_LABEL] = (char *)(uintptr_t)pc_str(plan, op->s2);
-		} else if (is_stubs_hook(op)) {
-			*word++ = (char *)(uintptr_t)pc_str(plan, op->s1);
-			fill_pointers(plan, op->s3, op->n, word);
-			word += op->n;
-		}
-	}
-	*word = none;
-}
-
-/* argv after the stub's words, envp, the words of a hook: pointers into the Plan's own strings. */
-static int allocate_words(struct pc_job *job)
-{
-	const struct pc_plan *plan = &job->plan;
-	size_t stub = PC_STUB_HOOKS + 2, hook = 0;
-
-	for (uint32_t i = 0; i < plan->head.n_ops[PC_CHILD]; i++) {
-		const struct pc_op *op = &plan->ops[PC_CHILD][i];
-		if (is_stubs_hook(op))
-			stub += op->n + 1;
-		else if (op->code == PC_OP_HOOK && op->n > hook)
-			hook = op->n;
-	}
-	job->stub_argv = calloc(stub + plan->head.argc + 1 + plan->head.envc + 1 + PC_STUB_HOOKS + 1 + hook + 2, sizeof(char *));
-	if (job->stub_argv == NULL)
-		return -ENOMEM;
-	job->argv = job->stub_argv + stub;
-	job->envp = job->argv + plan->head.argc + 1;
-	job->hook_argv = job->envp + plan->head.envc + 1;
-	fill_stub_words(plan, job->stub_argv);
-	fill_pointers(plan, plan->head.argv_off, plan->head.argc, job->argv);
-	fill_pointers(plan, plan->head.env_off, plan->head.envc, job->envp);
-	return 0;
-}
 
 static void free_job(struct pc_job *job)
 {
@@ -101,15 +41,15 @@ static struct pc_job *new_job(const struct pc_start_args *a, struct pc_report *r
 		free(job);
 		return NULL;
 	}
-	if (allocate_words(job) < 0) {
+	char **room = calloc(pc_words_room(&job->plan), sizeof *room);
+	if (room == NULL) {
 		*report = (struct pc_report){.step = PC_STEP_ALLOCATE, .err = ENOMEM};
 		free(job);
 		return NULL;
 	}
+	pc_fill_words(job, room);
 	job->exec_path = (char *)(copy + bytes);
-	for (uint32_t i = 0; i < job->plan.head.envc; i++)
-		if (strncmp(job->envp[i], "PATH=", 5) == 0)
-			job->search_path = job->envp[i] + 5;
+	job->told_fd = -1;
 	return job;
 }
 
@@ -181,6 +121,13 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 		out->report = (struct pc_report){.step = PC_STEP_SOCKET, .err = -err};
 		return err;
 	}
+	err = job->plan.head.flags & PC_PLAN_ENTER ? pc_tell_enter(job) : 0;
+	scoped_fd int told = job->told_fd;
+	if (err < 0) {
+		scoped_fd int ours = pc_end_conversation(job);
+		out->report = (struct pc_report){.step = PC_STEP_ENTER, .err = -err};
+		return err;
+	}
 	job->pidfd = -1;
 	job->pid = -ECHILD;
 	err = clone_and_talk(job, a->deadline_ns, out);
@@ -198,6 +145,26 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 	if (job->plan.head.flags & PC_PLAN_GATED)
 		out->gate_fd = fd_take(&ours);
 	return 0;
+}
+
+PC_EXPORT int pc_plan_check(const uint8_t *bytes, uint64_t len, uint32_t *where)
+{
+	struct pc_plan plan;
+	uint8_t *copy;
+
+	if (len > PC_PLAN_MAX) {
+		*where = 0;
+		return -EBADMSG;
+	}
+	/* the caller's buffer may lie anywhere; ops are read in place and must be aligned */
+	copy = malloc(len ? len : 1);
+	if (copy == NULL)
+		return -ENOMEM;
+	if (len > 0) /* cffi passes NULL for an empty buffer, and memcpy must not see it */
+		memcpy(copy, bytes, len);
+	int err = pc_plan_decode(copy, len, &plan, where);
+	free(copy);
+	return err;
 }
 
 PC_EXPORT int pc_start(const struct pc_start_args *a, struct pc_process *out)

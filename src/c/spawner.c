@@ -176,7 +176,7 @@ static void clone_child(struct spawner *self)
 {
 	struct pc_job *job = self->job;
 	const struct pc_plan_header *head = &job->plan.head;
-	bool share = head->flags & PC_PLAN_SHARE_VM;
+	bool enter = head->flags & PC_PLAN_ENTER, share = enter || (head->flags & PC_PLAN_SHARE_VM);
 	struct clone_args args = {
 		.flags = head->clone_flags | CLONE_PIDFD | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND |
 			 (share ? CLONE_VM | CLONE_VFORK : 0) | (job->sibling ? CLONE_PARENT : 0),
@@ -189,12 +189,12 @@ static void clone_child(struct spawner *self)
 	};
 
 	job->cloned_ns = sys_now_ns(); /* a child in our memory overwrites it with the better value */
-	long pid = pc_clone3(&args, sizeof args, pc_child_main, job);
+	long pid = pc_clone3(&args, sizeof args, enter ? pc_enter_main : pc_child_main, job);
 	job->execed_ns = sys_now_ns();
 	if (pid < 0)
 		job->pidfd = -1;
 	job->pid = (int)pid;
-	if (share && job->plan.asks) { /* the caller listens: it cannot know otherwise */
+	if (share && !enter && job->plan.asks) { /* the caller listens: it cannot know otherwise */
 		const struct pc_report end = {.step = PC_STEP_END};
 		(void)sys_write(job->sock, &end, sizeof end); /* a full socket has something to read in it anyway */
 	}
@@ -211,7 +211,7 @@ static void *spawner_main(void *arg)
 		while (self->job == NULL || self->done)
 			(void)pthread_cond_wait(&self->wake, &pool.lock);
 		bool born = self->job->plan.head.clone_flags & CLONE_NEWUSER;
-		bool share = born || self->job->plan.head.flags & PC_PLAN_SHARE_VM;
+		bool share = born || self->job->plan.head.flags & (PC_PLAN_SHARE_VM | PC_PLAN_ENTER);
 		if (share)
 			begin_sharing(born);
 		(void)pthread_mutex_unlock(&pool.lock);
@@ -223,7 +223,7 @@ static void *spawner_main(void *arg)
 		(void)pthread_cond_broadcast(&pool.finished);
 	}
 	self->done = true; /* the waiting caller frees self */
-	if (self->setup_err < 0 && self->job->plan.asks) {
+	if (self->setup_err < 0 && self->job->plan.asks && (self->job->plan.head.flags & PC_PLAN_SHARE_VM)) {
 		const struct pc_report end = {.step = PC_STEP_END};
 		(void)sys_write(self->job->sock, &end, sizeof end);
 	}

@@ -160,6 +160,11 @@ static inline int sys_close_range(unsigned first, unsigned last, unsigned flags)
 	return (int)PC_SYS3(SYS_close_range, first, last, flags);
 }
 
+static inline void *sys_mmap(size_t n, int prot, int flags, int fd) /* above -4096: -errno */
+{
+	return (void *)pc_syscall(SYS_mmap, 0, (long)n, prot, flags, fd, 0);
+}
+
 /* mounts */
 static inline int sys_mount(const char *src, const char *dst, const char *type, unsigned long flags, const void *data)
 {
@@ -213,6 +218,10 @@ static inline int sys_set_mempolicy(int mode, const void *nodes, unsigned long b
 }
 static inline int sys_keyctl_join(const char *name) { return (int)PC_SYS2(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, name); }
 static inline int sys_clone3(struct clone_args *args) { return (int)PC_SYS2(SYS_clone3, args, sizeof *args); }
+static inline int sys_clone(unsigned long flags, int *pidfd) /* on the caller's own stack, copied */
+{
+	return (int)PC_SYS5(SYS_clone, flags, 0, pidfd, 0, 0);
+}
 static inline int sys_setrlimit(int resource, const struct rlimit *lim)
 {
 	return (int)PC_SYS4(SYS_prlimit64, 0, resource, lim, 0);

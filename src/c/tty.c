@@ -2,6 +2,7 @@
 #include "job.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 #include <sys/ioctl.h>
 
@@ -42,12 +43,17 @@ static int open_pty(struct pc_child *c, const struct pc_op *op, int *master)
 {
 	struct winsize size = {.ws_row = (unsigned short)op->x, .ws_col = (unsigned short)op->y};
 	int unlock = 0;
-	scoped_fd int ptmx = sys_openat2(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
+	struct statfs st;
+	/* an exec stands in the root, which it has come to by setns */
+	scoped_fd int ptmx = sys_openat2(c->root_fd >= 0 ? c->root_fd : AT_FDCWD, "dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
 					 RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
 
 	if (ptmx < 0)
 		return ptmx;
-	int err = sys_ioctl(ptmx, TIOCSPTLCK, &unlock);
+	int err = sys_fstatfs(ptmx, &st);
+	if (err < 0 || st.f_type != DEVPTS_SUPER_MAGIC) /* whatever a container has put there since */
+		return err < 0 ? err : -ENOTTY;
+	err = sys_ioctl(ptmx, TIOCSPTLCK, &unlock);
 	if (err < 0)
 		return err;
 	int peer = sys_ioctl(ptmx, TIOCGPTPEER, (void *)(uintptr_t)(O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -79,7 +85,7 @@ int pc_do_tty(struct pc_child *c, const struct pc_op *op)
 	if (peer < 0)
 		return peer;
 	int err = sys_fchown(peer, (uint32_t)op->z, (uint32_t)-1);
-	if (err < 0 || (err = bind_console(c, peer)) < 0)
+	if (err < 0 || (op->n == 0 && (err = bind_console(c, peer)) < 0))
 		return err;
 	if ((err = sys_ioctl(peer, TIOCSCTTY, NULL)) < 0)
 		return err;

@@ -67,7 +67,9 @@ static void every_header_field(void)
 		{AT(version), 1, AT(version)},
 		{AT(total_len), 0, AT(total_len)},
 		{AT(total_len), UINT32_MAX, AT(total_len)},
-		{AT(flags), 32, AT(flags)},
+		{AT(flags), 64, AT(flags)},
+		{AT(flags), PC_PLAN_ENTER | PC_PLAN_LEAN, AT(flags)},
+		{AT(flags), PC_PLAN_ENTER | PC_PLAN_GATED, AT(flags)},
 		{AT(flags), PC_PLAN_VISIBLE, AT(flags)}, /* without LEAN */
 		{AT(flags), PC_PLAN_STUB, AT(stub_slot)}, /* without a stub */
 		{AT(flags), UINT32_MAX, AT(flags)},
@@ -102,7 +104,7 @@ static void every_header_field(void)
 		{AT(cgroup_slot), (uint32_t)-2, AT(cgroup_slot)},
 		{AT(stub_slot), (uint32_t)-2, AT(stub_slot)},
 		{AT(stub_slot), 7, AT(stub_slot)},
-		{AT(reserved), 1, AT(reserved)},
+		{AT(enter_slot), 1, AT(enter_slot)}, /* without ENTER */
 	};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
 COMMANDS = (
-    "run", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
+    "run", "exec", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
     "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search",
     "login", "logout", "doctor", "version",
 )  # fmt: skip
@@ -27,8 +27,10 @@ def _page() -> str:
     head = (
         "# The command line\n\n"
         "Exit codes of `run`: the program's own; 125 pycontain failed, 126 the program cannot be executed, 127 it is not in\n"
-        "the image, 128 + n it was ended by signal n, 124 `--timeout` ran out. The commands of images end as Docker's: 125 for words that\n"
-        "are wrong, 64 for a template of `inspect` that cannot be parsed, 1 for everything else that fails.\n"
+        "the image, 128 + n it was ended by signal n, 124 `--timeout` ran out. `exec` ends as `run` does, but with 1 where there is no\n"
+        "such container, it has ended, or is paused, and with 126 for whatever else keeps its program from starting. The commands of\n"
+        "images end as Docker's: 125 for words that are wrong, 64 for a template of `inspect` that cannot be parsed, 1 for everything\n"
+        "else that fails.\n"
     )
     parts = [head, f"## pycontain\n\n```\n{_help()}\n```\n"]
     parts += [f"## pycontain {name}\n\n```\n{_help(*name.split())}\n```\n" for name in COMMANDS]

@@ -1,0 +1,101 @@
+"""``pycontain exec``: one more program in a container that runs, by whichever process it was started."""
+
+from __future__ import annotations
+
+import os
+
+from .. import parse
+from ..errors import InvalidArgument, PycontainError, SetupFailed, Unsupported
+from .arguments import Command, Option, Values, converted, read
+from .output import one_for_errors
+from .run import environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..runtime.entry import Entry
+    from ..runtime.executing import ExecRequest, Executing
+    from ..runtime.roots import Roots
+
+__all__ = ["COMMAND", "main"]
+
+_CANNOT_INVOKE = 126
+
+COMMAND = Command(
+    "pycontain exec",
+    "[OPTIONS] CONTAINER COMMAND [ARG...]",
+    "Run one more program in a running container.",
+    (
+        Option("-d --detach", "", "do not wait for it; it goes on when this command has ended"),
+        Option("-e --env", "NAME[=VALUE]", "set a variable; without a value, pass yours on", repeat=True),
+        Option("--env-file", "FILE", "set variables from lines NAME=VALUE", repeat=True),
+        Option("-h --help", "", "print this"),
+        Option("-i --interactive", "", "pass standard input on (it is empty otherwise)"),
+        Option("--privileged", "", "all capabilities and no system call filter"),
+        Option("-t --tty", "", "give it a terminal of the container's; with -i, yours"),
+        Option("-u --user", "USER[:GROUP]", "run as this user of the container's (the container's)"),
+        Option("-w --workdir", "DIR", "working directory inside (the container's)"),
+    ),
+    later={"--detach-keys": "leaving a terminal without ending its program comes later: leave it out"},
+)
+
+
+def main(argv: list[str], roots: Roots) -> int:
+    """The program's exit code. Raises PycontainError."""
+    values, words = read(COMMAND, argv)
+    if len(words) < 2:
+        raise InvalidArgument(
+            f"{parse.quote(COMMAND.prog)} requires at least 2 arguments, not {len(words)}: `{COMMAND.prog} {COMMAND.usage}`"
+        )
+    if values.detach and (values.tty or values.interactive):
+        raise Unsupported("-d with -t or -i: nobody would hold its terminal or its input: leave out one of them")
+    env = environment(values, os.environ)
+    user = converted("user", parse.user, values.user) if values.user else None
+    return one_for_errors(lambda: _exec(values, words, env, user, roots))
+
+
+def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], user: str | None, roots: Roots) -> int:
+    from ..engine.containers import find_running
+    from ..runtime.entry import entry_of_found
+    from ..runtime.executing import ExecRequest, start_exec
+    from ..runtime.session import sealed_programs
+    from . import supervise
+
+    streams = frozenset(("stdout", "stderr", "stdin") if values.interactive else ("stdout", "stderr"))
+    supervise.check_terminal(values.tty, streams)
+    entry = entry_of_found(find_running(roots, words[0]), sealed_programs())
+    request = ExecRequest(
+        args=tuple(words[1:]), env=env, user=user, workdir=values.workdir, privileged=values.privileged,
+        terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0), follows=not values.detach,
+    )  # fmt: skip
+
+    def begin(stdin: int, stdout: int, stderr: int) -> Executing:
+        return start_exec(entry, request, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    try:
+        if values.detach:
+            _without_streams(entry, request)
+            return 0
+        if values.tty:
+            follower = supervise.attend(
+                lambda *_: _without_streams(entry, request), lambda _: None, streams, terminal=True
+            )
+        else:
+            follower = supervise.attend(begin, lambda _: None, streams, terminal=False)
+    except SetupFailed as error:
+        if error.exit_code == PycontainError.exit_code:
+            error.exit_code = _CANNOT_INVOKE  # as Docker's, for whatever keeps a program from starting
+        raise
+    outcome = follower.running.outcome
+    assert outcome is not None
+    return outcome.exit_code
+
+
+def _without_streams(entry: Entry, request: ExecRequest) -> Executing:
+    """With -t its streams are a terminal of the container's: none of ours is there, not for a moment."""
+    from ..runtime.executing import start_exec
+
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return start_exec(entry, request, stdin=null, stdout=null, stderr=null)
+    finally:
+        os.close(null)
