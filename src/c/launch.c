@@ -5,7 +5,9 @@
  *   pycontain-launch finish PLAN_FILE
  *
  * The container becomes a child of this process's parent. The answer (launch.h) goes to fd 3, a socket that keeps messages whole.
- * Assumes: nobody traces its parent's death but PR_SET_PDEATHSIG, which the parent has set for it.
+ * When nobody is there to hear it, what was started is ended and removed: that parent may die at any moment, before the
+ * container has asked for its death by PR_SET_PDEATHSIG, too. But then the socket is closed: the kernel closes a dying process's
+ * files before it tells its children. So it must not itself die with its parent; it may inherit a lock that says it is at work.
  */
 #include "launch.h"
 
@@ -13,6 +15,7 @@
 #include "plan.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -64,6 +67,18 @@ static int answer(const struct pc_launch_answer *a, int tty)
 	return sendmsg(PC_LAUNCH_ANSWER, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof *a ? 0 : -1;
 }
 
+static void undo(const struct bytes *plan, int pidfd)
+{
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+	struct pc_usage usage;
+	struct pc_report report;
+
+	(void)sys_pidfd_send_signal(pidfd, SIGKILL);
+	while (poll(&ended, 1, -1) < 0 && errno == EINTR)
+		;
+	(void)pc_finish(plan->data, plan->len, NULL, &usage, &report); /* nobody to tell */
+}
+
 static int start(const struct bytes *plan, char **words, uint32_t n)
 {
 	int32_t fds[PC_MAX_SLOTS];
@@ -72,11 +87,8 @@ static int start(const struct bytes *plan, char **words, uint32_t n)
 
 	if (n > PC_MAX_SLOTS)
 		return answer(&a, -1);
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++)
 		fds[i] = (int32_t)strtol(words[i], NULL, 10);
-		if (fds[i] >= 0)
-			(void)fcntl(fds[i], F_SETFD, FD_CLOEXEC); /* they came over our execve; they go no further */
-	}
 	const struct pc_start_args args = {
 		.plan = plan->data, .plan_len = plan->len, .fds = fds, .n_fds = n, .sibling = 1,
 		.deadline_ns = sys_now_ns() + DEADLINE_NS,
@@ -86,8 +98,8 @@ static int start(const struct bytes *plan, char **words, uint32_t n)
 	a.pid = a.err == 0 ? p.pid : -1;
 	if (answer(&a, p.tty_fd) == 0)
 		return 0;
-	if (a.err == 0) /* our parent is no more, or has given up */
-		(void)sys_pidfd_send_signal(p.pidfd, SIGKILL);
+	if (a.err == 0)
+		undo(plan, p.pidfd);
 	return -1;
 }
 
@@ -109,7 +121,7 @@ int main(int argc, char **argv)
 		(void)!write(2, usage, sizeof usage - 1);
 		return 2;
 	}
-	(void)fcntl(PC_LAUNCH_ANSWER, F_SETFD, FD_CLOEXEC);
+	(void)sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* what came over our execve goes no further */
 	int err = read_all(argv[2], &plan);
 	(void)chdir("/"); /* the path may have been relative to its directory, which nobody here is to keep busy */
 	if (err < 0) {

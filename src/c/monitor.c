@@ -144,10 +144,16 @@ static int open_dir(const char *path)
 	return sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
+/* Who asks whether a monitor lives takes the lock for a moment: that is none yet. */
 static int take_lock(struct monitor *m)
 {
 	m->lock = sys_openat(m->run, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return m->lock < 0 ? m->lock : sys_flock(m->lock, LOCK_EX | LOCK_NB);
+	int err = m->lock < 0 ? m->lock : sys_flock(m->lock, LOCK_EX | LOCK_NB);
+	for (int tries = 0; err == -EAGAIN && tries < 100; tries++) {
+		sys_sleep_ns(2000000);
+		err = sys_flock(m->lock, LOCK_EX | LOCK_NB);
+	}
+	return err;
 }
 
 static int take_signals(struct monitor *m)

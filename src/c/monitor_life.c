@@ -6,7 +6,6 @@
 #include "monitor.h"
 
 #include <errno.h>
-#include <linux/prctl.h>
 #include <sys/wait.h>
 
 /* Docker's: doubled from start to start, from the beginning again after ten seconds of running. */
@@ -36,8 +35,8 @@ static void __attribute__((noreturn)) become_launcher(struct monitor *m, bool st
 	char *const no_env[] = {NULL};
 	size_t n = 3;
 
-	(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (sys_getppid() != m->self || sys_fchdir(m->data) < 0 || sys_dup3(answer, PC_LAUNCH_ANSWER, 0) < 0)
+	/* should this monitor die, the launcher brings to an end what it has begun, and the lock is its for so long */
+	if (sys_fchdir(m->data) < 0 || sys_dup3(answer, PC_LAUNCH_ANSWER, 0) < 0 || sys_fcntl(m->lock, F_SETFD, 0) < 0)
 		sys_exit_group(127);
 	words[1] = start ? starts : finishes;
 	for (int i = 0; start && i < 3 + m->n_slots; i++) {

@@ -131,9 +131,14 @@ def _roots() -> Roots:
     return default_roots()
 
 
-def test_rm_at_the_end(roots: Roots) -> None:
-    container_id = run("--rm", "--name", "gone", "host", "sh", "-c", "echo hi; sleep 0.3")
-    assert command("logs", "-f", "gone").stdout == "hi\n"
+def test_rm_at_the_end(roots: Roots, tmp_path: Path) -> None:
+    script = "echo hi; while [ ! -e /here/go ]; do sleep 0.05; done"
+    container_id = run("--rm", "--name", "gone", "-v", f"{tmp_path}:/here", "host", "sh", "-c", script)
+    with subprocess.Popen([*PYCONTAIN, "logs", "-f", "gone"], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None and following.stdout.readline() == "hi\n"
+        (tmp_path / "go").touch()
+        assert following.stdout.read() == ""
+    assert following.returncode == 0
     assert census.poll_until(lambda: not Path(detached.directory_of(roots, container_id)).exists())
     assert command("ps", "-aq").stdout == ""
     run("--rm", "--name", "gone", "host", "true")  # the name is free again

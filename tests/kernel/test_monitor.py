@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -202,6 +203,41 @@ def test_when_the_monitor_is_killed_the_container_dies_and_the_lock_is_free(root
         assert poll_until(lambda: not os.path.exists(f"/proc/{m.pid}"))
         assert m.state["status"] == "running"  # with a free lock: it is dead
         _native.finish(m.made.plan)
+
+
+def _holder(lock: str) -> int:
+    """The pid of who has taken the lock."""
+    with open("/proc/locks", encoding="ascii") as f:
+        return next(int(line.split()[4]) for line in f if f":{os.stat(lock).st_ino} " in line)
+
+
+def _members(container_id: str) -> list[str]:
+    found = []
+    for cgroup in cgroups_of(container_id):
+        with contextlib.suppress(OSError), open(f"{cgroup}/cgroup.procs", encoding="ascii") as f:
+            found += f.read().split()
+    return found
+
+
+@pytest.mark.race
+def test_a_monitor_killed_at_any_moment_of_a_start_leaves_nobody(roots: Roots) -> None:
+    for i in range(20):
+        with prepared(roots, "sleep", "600") as c:
+
+            def begin(c: Prepared = c) -> None:
+                with contextlib.suppress(OSError, _native.StartFailure):
+                    monitor.start(c.data_dir, c.run_dir, c.slots)
+
+            thread = threading.Thread(target=begin)
+            thread.start()
+            assert poll_until(lambda c=c: os.path.exists(f"{c.run_dir}/attach"))  # type: ignore[misc]
+            time.sleep(i * 0.0003)
+            os.kill(_holder(f"{c.run_dir}/lock"), signal.SIGKILL)
+            thread.join()
+            # by then no launcher is at work any more, either
+            assert poll_until(lambda c=c: not monitor.is_alive(c.run_dir))  # type: ignore[misc]
+            assert poll_until(lambda c=c: not _members(c.id)), i  # type: ignore[misc]
+            _native.finish(c.plan)
 
 
 def test_with_rm_nothing_is_left(roots: Roots) -> None:

@@ -157,13 +157,11 @@ def test_mistake(words: tuple[str, ...], phrase: str) -> None:
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
-        (("-d", "host"), "leave out -d"),
-        (("-dit", "host"), "leave out -d"),
-        (("--detach", "host"), "detached containers come with the container life cycle"),
+        (("--detach-keys", "ctrl-x", "host"), "leave out --detach-keys"),
+        (("--health-cmd", "true", "host"), "leave out --health-cmd"),
         (("-p", "80:80", "host"), "bridge networks come later"),
         (("--network", "bridge", "host"), "--network: .*use none or host"),
         (("--pid", "container:x", "host"), "--pid: .*use private or host"),
-        (("--restart=always", "host"), "leave out --restart"),
     ],
 )
 def test_what_docker_has_and_we_do_not_yet(words: tuple[str, ...], phrase: str) -> None:

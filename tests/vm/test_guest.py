@@ -17,6 +17,17 @@ ALSO = tuple(
     f"tests/kernel/{name}.py"
     for name in ("test_cgroups_running", "test_cgroups_path", "test_limits_settings", "test_many_layers")
 )
+ALSO += tuple(
+    f"tests/kernel/test_detached.py::test_{name}"
+    for name in (
+        "a_life",
+        "restart_policies",
+        "pause",
+        "ids_of_its_own",
+        "a_monitor_that_is_killed",
+        "killed_for_its_memory",
+    )
+)
 # what the least kernel does another way, by the tests of how it is done elsewhere
 OLD = tuple(f"tests/kernel/{name}.py" for name in ("test_mount_options_kernel", "test_bundle", "test_hooks_inside"))
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
