@@ -56,6 +56,8 @@ class _Follower:
         self._stdin_open = stdin
         self._raw = RawTerminal(0) if stdin and attachment.has_terminal and os.isatty(0) else None
         self._interrupts = Interrupts()
+        if stdin:
+            attachment.send(b"")
 
     def restore(self) -> None:
         if self._raw is not None:

@@ -79,11 +79,12 @@ class Attachment:
         return state.exit_code
 
     def send(self, data: bytes) -> None:
-        """For its standard input."""
+        """For its standard input. Nothing, at the beginning, says that we are it: see :meth:`end_input`."""
         self._queue(monitor.framed(monitor.STDIN, data))
 
     def end_input(self) -> None:
-        """Its standard input ends, if it is to end with who is attached; a terminal's does not."""
+        """Its standard input ends, if it is to end with who is attached; a terminal's does not. The end of this process, whatever
+        its reason, does the same."""
         if self._found.stdin_once and not self.has_terminal:
             self._queue(monitor.framed(monitor.STDIN_END))
 

@@ -339,6 +339,34 @@ def test_input_that_ends(roots: Roots) -> None:
     assert state("open") == "running"
 
 
+def test_input_ends_with_a_client_that_is_killed() -> None:
+    command("create", "-i", "--name", "it", "host", "sh", "-c", "echo up; cat; exit 3")
+    with attached("start", "-ai", "it") as process:
+        said(process, b"up\n")
+        process.kill()
+    assert command("wait", "it").stdout == "3\n"
+
+
+def test_a_reader_that_waits_too_long_is_left_behind_and_told() -> None:
+    run(
+        "--name",
+        "it",
+        "host",
+        "sh",
+        "-c",
+        "trap 'seq 1 100000' USR1; echo up; while :; do sleep 0.05; done",
+    )
+    saying("it", "up")
+    with attached("attach", "it") as process:
+        assert census.poll_until(lambda: _is_attached("it"))
+        command("kill", "-s", "USR1", "it")
+        assert census.poll_until(lambda: not _is_attached("it"), 30)
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1 and state("it") == "running"
+    assert b"has gone on without this command" in err and err.count(b"\n") == 1
+    assert out.startswith(b"1\n2\n") and b"\n100000\n" not in out
+
+
 def test_signals_go_on_or_end_us() -> None:
     script = "trap 'echo int' INT; trap 'echo term; exit 8' TERM; echo up; while :; do sleep 0.05; done"
     run("--name", "it", "host", "sh", "-c", script)
