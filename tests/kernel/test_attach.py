@@ -108,7 +108,7 @@ def sessions() -> Iterator[Callable[..., Session]]:
 Sessions = Callable[..., Session]
 
 
-def attached(*words: str, **options: object) -> subprocess.Popen[bytes]:
+def attached(*words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
