@@ -12,6 +12,7 @@ COMMAND = Command(
     "Manage containers. `pycontain container COMMAND --help` has the options of a command.",
     (Option("-h --help", "", "print this"),),
     commands={
+        "attach": ("attach", "be connected to what a container says and hears"),
         "create": ("create", "make a container that is started later"),
         "commit": ("commit", "make an image of what a container has changed"),
         "exec": ("exec", "run one more program in a container"),

@@ -36,7 +36,7 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     def execute(request: RunRequest) -> int:
         from .detach import create
 
-        write(create(request, values, roots) + "\n")
+        write(create(request, values, roots, stdin_once=True) + "\n")
         return 0
 
     return with_image(request, values, roots, execute)

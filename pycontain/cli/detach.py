@@ -33,7 +33,7 @@ def run_detached(request: RunRequest, values: Values, roots: Roots) -> str:
     """Made and started: its id. One that cannot be started stays, as with Docker, unless ``--rm``."""
     from ..engine import containers as engine
 
-    container_id = create(request, values, roots)
+    container_id = create(request, values, roots, stdin_once=False)
     try:
         engine.start(roots, container_id)
     except BaseException:
@@ -46,7 +46,8 @@ def run_detached(request: RunRequest, values: Values, roots: Roots) -> str:
     return container_id
 
 
-def create(request: RunRequest, values: Values, roots: Roots) -> str:
+def create(request: RunRequest, values: Values, roots: Roots, *, stdin_once: bool) -> str:
+    """``stdin_once``: with -i, its standard input ends with the first who is attached to it."""
     for name in _ONLY_ATTACHED:
         if getattr(values, name):
             raise InvalidArgument(f"-d and --{name} contradict each other: leave out one of them")
@@ -57,6 +58,7 @@ def create(request: RunRequest, values: Values, roots: Roots) -> str:
 
     container_id = engine.create(
         request, roots, auto_remove=values.rm, restart=restart, logging=_logging(values), open_stdin=values.interactive,
+        stdin_once=stdin_once and values.interactive,
         stop_timeout_s=float(converted("stop_timeout", lambda v: parse.integer(v, -1, 1 << 31), values.stop_timeout or "10")),
     )  # fmt: skip
     if values.cidfile:

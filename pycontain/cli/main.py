@@ -39,6 +39,7 @@ COMMANDS = {
     "create": ("create", "make a container that is started later"),
     "start": ("start", "start containers"),
     "ps": ("ps", "list containers"),
+    "attach": ("attach", "be connected to what a container says and hears"),
     "logs": ("logs", "show what a container has said"),
     "wait": ("wait", "wait until containers have ended"),
     "restart": ("restart", "stop containers, and start them again"),
@@ -69,6 +70,7 @@ _GROUPS = frozenset(("container", "image", "manifest"))
 _AS_ROOT = frozenset(
     (
         "run",
+        "attach",
         "import_",
         "unshare",
         "pull",

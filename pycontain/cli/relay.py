@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import select
 
-__all__ = ["Relay"]
+from .copying import CHUNK, put
 
-_CHUNK = 65536
+__all__ = ["Relay"]
 
 
 class Relay:
@@ -60,22 +60,13 @@ class Relay:
     def _copy(self, source: int) -> bool:
         """One piece; False when there will be no more."""
         try:
-            data = os.read(source, _CHUNK)
+            data = os.read(source, CHUNK)
         except BlockingIOError:
             return True
-        target = self._copies[source]
-        more = bool(data)
-        while data:
-            try:
-                data = data[os.write(target, data) :]
-            except BlockingIOError:  # whoever shares it made it so
-                poller = select.poll()
-                poller.register(target, select.POLLOUT)
-                poller.poll()
-            except OSError:  # EIO: a hangup
-                self.hung_up = True
-                return False
-        return more
+        if not put(self._copies[source], data):
+            self.hung_up = True
+            return False
+        return bool(data)
 
     def drain(self) -> None:
         """The rest of the output, after the end."""

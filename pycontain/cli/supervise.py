@@ -13,14 +13,13 @@ import signal
 import time
 
 from ..errors import Conflict, InvalidArgument, errno_name
-from ..image.resolve import NotHere
 from ..runtime import foreground
 from ..runtime.running import start
+from .signals import Interrupts, Signals, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType, TracebackType
     from typing import TypeVar
 
     from ..request import RunRequest
@@ -36,75 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["attend", "check_terminal", "console_size", "execute", "explain_timed"]
 
 TIMED_OUT = 124  # as timeout(1)
-_FORWARDED = (
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
-    signal.SIGCONT,
-)  # fmt: skip
-_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-# process 1 of a PID namespace ignores a signal that it has no handler for: so many in such a time mean it
-_INTERRUPTS, _INTERRUPT_WINDOW_S = 3, 3.0
 _HANGUP_GRACE_S = 5.0
-
-
-def say(message: str, *, end: str = "\n") -> None:
-    """One line on standard error."""
-    try:
-        os.write(2, f"pycontain: {message}{end}".encode())
-    except OSError:
-        pass  # nobody reads it
-
-
-class _Signals:
-    """While entered, forwardable signals are bytes on ``fd`` instead of ends of this process.
-
-    Entered before the start: the program may be heard of, and a signal sent, before start() has returned. A second
-    signal ends a start that takes long (layers are unpacked); the first does when it came before there was a container.
-    """
-
-    def __init__(self) -> None:
-        self.starting = True
-        self._early: list[tuple[int, int]] = []  # (signal, when, in monotonic nanoseconds)
-        self.fd, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._former: dict[int, object] = {}
-        self._former_wakeup = -1
-
-    def __enter__(self) -> _Signals:
-        self._former_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        for number in (*_FORWARDED, signal.SIGWINCH):
-            former = signal.getsignal(number)
-            if former is not signal.SIG_IGN:  # as nohup(1) wants it
-                self._former[number] = former
-                signal.signal(number, self._came)
-        return self
-
-    def _came(self, number: int, frame: FrameType | None) -> None:
-        if self.starting and number in _ENDING:  # otherwise the wakeup descriptor has it
-            self._early.append((number, time.monotonic_ns()))
-            if len(self._early) > 1:
-                raise SystemExit(128 + number)
-
-    def started(self, begun_ns: int) -> None:
-        """From now on signals are the container's. Raises SystemExit for one from before ``begun_ns``."""
-        self.starting = False
-        for number, when_ns in self._early:
-            if when_ns < begun_ns:
-                raise SystemExit(128 + number)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for number, former in self._former.items():
-            signal.signal(number, former if former is not None else signal.SIG_DFL)  # type: ignore[arg-type]
-        signal.set_wakeup_fd(self._former_wakeup)
-        os.close(self.fd)
-        os.close(self._write_end)
-        if self.starting and self._early and isinstance(error, NotHere):
-            raise SystemExit(128 + self._early[0][0]) from None  # rather than to go on with a pull
-
-    def take(self) -> bytes:
-        """The numbers of the signals that came."""
-        try:
-            return os.read(self.fd, 512)
-        except BlockingIOError:
-            return b""
 
 
 class _Follower:
@@ -118,9 +49,9 @@ class _Follower:
         self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.timed_out = False
         self._hung_up = False
-        self._interrupts: list[float] = []
+        self._interrupts = Interrupts()
 
-    def follow(self, signals: _Signals) -> Outcome:
+    def follow(self, signals: Signals) -> Outcome:
         poller = select.poll()
         poller.register(self.running.pidfd, select.POLLIN)
         poller.register(signals.fd, select.POLLIN)
@@ -169,7 +100,7 @@ class _Follower:
             if self.terminal is not None:
                 self.terminal.resize()
             return
-        if number == signal.SIGINT and self._is_enough():
+        if number == signal.SIGINT and self._interrupts.are_enough():
             why = "process 1 of a container ignores what it has no handler for; see --init"
             say(
                 f"killed after three interrupts ({why})",
@@ -177,11 +108,6 @@ class _Follower:
             )
             number = signal.SIGKILL
         self.running.kill(number)
-
-    def _is_enough(self) -> bool:
-        now = time.monotonic()
-        self._interrupts = [*(t for t in self._interrupts if now - t < _INTERRUPT_WINDOW_S), now]
-        return len(self._interrupts) >= _INTERRUPTS
 
 
 def _wait_end(pidfd: int) -> None:
@@ -251,7 +177,7 @@ def attend(
         relay = Relay((stdout, stderr))
         stdout, stderr = relay.given
     try:
-        with _Signals() as signals:
+        with Signals() as signals:
             running = begin(stdin, stdout, stderr)
             try:
                 signals.started(running.started.begun_ns)
@@ -271,7 +197,7 @@ def attend(
 
 def _serve(
     running: Running | Executing,
-    signals: _Signals,
+    signals: Signals,
     stdin: int,
     stdout: int,
     timeout_s: float | None,

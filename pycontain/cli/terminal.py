@@ -8,15 +8,46 @@ import select
 import termios
 import tty
 
+from .copying import CHUNK, put
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-__all__ = ["Terminal"]
+__all__ = ["RawTerminal", "Terminal", "window_size"]
 
-_CHUNK = 65536
 _WINSIZE = b"\0" * 8  # struct winsize: four unsigned shorts
+
+
+def window_size(*fds: int) -> bytes | None:
+    """The struct winsize of the first that is a terminal."""
+    for fd in fds:
+        try:
+            return fcntl.ioctl(fd, termios.TIOCGWINSZ, _WINSIZE)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+class RawTerminal:
+    """A terminal that passes on every key from now on, until it is restored."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._saved: list[Any] | None = termios.tcgetattr(fd)
+        tty.setraw(fd)
+
+    def restore(self) -> None:
+        """Once; nothing happens after that."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return
+        try:
+            # DRAIN: what the container wrote last is still to be shown as it meant it
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, saved)
+        except termios.error:
+            pass  # the terminal is gone (a hangup)
 
 
 class Terminal:
@@ -30,7 +61,7 @@ class Terminal:
         self._stdin = stdin
         self._stdout = stdout
         self._pending = b""  # typed, and not yet taken by the container
-        self._raw: tuple[int, list[Any]] | None = None  # the terminal that is raw, and how it was
+        self._raw: RawTerminal | None = None
         self._registered: dict[int, int] = {}
         self._tty_open = True
         self.hung_up = False  # our terminal has gone away: a closed window, a lost connection
@@ -38,24 +69,13 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         if self._stdin >= 0:
-            self._raw = self._stdin, termios.tcgetattr(self._stdin)
-            tty.setraw(self._stdin)
+            self._raw = RawTerminal(self._stdin)
         self.resize()  # it may have changed since the start
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        if self._raw is None:
-            return
-        fd, saved = self._raw
-        self._raw = None
-        try:
-            # DRAIN: what the container wrote last is still to be shown as it meant it
-            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
-        except termios.error:
-            pass  # the terminal is gone (a hangup)
+        if self._raw is not None:
+            self._raw.restore()
 
     def register(self, poller: select.poll) -> None:
         """What to wait for now: no more typing while the container has not taken the last."""
@@ -86,8 +106,9 @@ class Terminal:
         except OSError:  # EIO: a hangup
             data = b""
         if not data:
-            self.hung_up = self._raw is not None
-            self._restore()
+            if self._raw is not None:
+                self.hung_up = True
+                self._raw.restore()
             self._stdin = -1
         return data
 
@@ -102,21 +123,14 @@ class Terminal:
     def _copy_out(self) -> bool:
         """One piece of output; False when there will be no more."""
         try:
-            data = os.read(self._tty, _CHUNK)
+            data = os.read(self._tty, CHUNK)
         except BlockingIOError:
             return True
         except OSError:  # EIO: nobody has the other side open
             return False
-        while data:
-            try:
-                data = data[os.write(self._stdout, data) :]
-            except BlockingIOError:  # whoever shares it made it so
-                poller = select.poll()
-                poller.register(self._stdout, select.POLLOUT)
-                poller.poll()
-            except OSError:  # EIO: a hangup
-                self.hung_up = True
-                return False
+        if not put(self._stdout, data):
+            self.hung_up = True
+            return False
         return True
 
     def forget_container(self) -> None:
@@ -135,13 +149,10 @@ class Terminal:
         """Gives the container's terminal the size of ours."""
         if not self._tty_open:
             return
-        for fd in (self._stdin, self._stdout):
-            try:
-                size = fcntl.ioctl(fd, termios.TIOCGWINSZ, _WINSIZE)
-            except (OSError, ValueError):
-                continue
-            try:
-                fcntl.ioctl(self._tty, termios.TIOCSWINSZ, size)
-            except OSError:
-                pass  # it has ended; so will we
+        size = window_size(self._stdin, self._stdout)
+        if size is None:
             return
+        try:
+            fcntl.ioctl(self._tty, termios.TIOCSWINSZ, size)
+        except OSError:
+            pass  # it has ended; so will we

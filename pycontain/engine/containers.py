@@ -290,7 +290,7 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
             raise Conflict(
                 f'cannot remove container "{kept.name}": container is {state.status}: stop the container before removing or force remove'
             )
-        _end(roots, kept)
+        _end(roots, kept, state)
     _await_end(roots, container_id)  # a monitor that has just written its last word, or removes it itself
     with detached.changing(roots, container_id):
         run_directory = detached.run_directory_of(roots, container_id)
@@ -301,10 +301,13 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
         names.forget(roots, kept.name, container_id)
 
 
-def _end(roots: Roots, kept: Detached) -> None:
+def _end(roots: Roots, kept: Detached, state: State) -> None:
+    """At once, and its restart policy with it: one that waits for its next start has no process to be killed."""
     try:
-        kill(roots, kept.id)
         with _control(roots, kept) as control:
+            control.stop(signals.SIGKILL, 0)
+            if state.status == "paused":
+                _thaw(detached.as_running(roots, kept, state))  # in cgroup v1 nobody dies frozen
             _until_over(control)
     except (Conflict, ConnectionError):
         pass  # it has ended by itself

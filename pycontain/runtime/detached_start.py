@@ -135,8 +135,9 @@ def _check_foreground(roots: Roots, name: str, container_id: str) -> None:
         )
 
 
-def start(roots: Roots, container_id: str, *, console_size: tuple[int, int] = (0, 0)) -> Detached:
-    """Its program has begun when this returns; nothing happens when it runs already.
+def start(roots: Roots, container_id: str, *, console_size: tuple[int, int] = (0, 0), client: int = -1) -> bool:
+    """Its program has begun when this returns; nothing happens when it runs already: False. ``client``: as for
+    :func:`pycontain.runtime.monitor.start`.
 
     Raises: as a start in the foreground; ContainerNotFound; Conflict: it is paused.
     """
@@ -146,8 +147,8 @@ def start(roots: Roots, container_id: str, *, console_size: tuple[int, int] = (0
         if state.status == "paused":
             raise Conflict("cannot start a paused container, try unpause instead")
         if not state.is_alive:
-            _start(roots, found, console_size)
-        return found
+            _start(roots, found, console_size, client)
+        return not state.is_alive
 
 
 def _settled(roots: Roots, found: Detached) -> State:
@@ -163,7 +164,7 @@ def _settled(roots: Roots, found: Detached) -> State:
         time.sleep(0.002)
 
 
-def _start(roots: Roots, found: Detached, console_size: tuple[int, int]) -> None:
+def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client: int) -> None:
     # the name may be another image's by now
     request = replaced(found.request, image=found.image_id or found.request.image, pull="never")
     resolved = look(request, data_root=roots.data_root)
@@ -180,6 +181,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int]) -> None
                     slots,
                     _words(roots, found, session),
                     held=held,
+                    client=client,
                 )
             except _native.StartFailure as failure:
                 path = next((e[5:] for e in env if e.startswith("PATH=")), None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["FOREVER", "LAUNCH", "MONITOR", "Control", "Refused", "is_alive", "read_state", "start"]
+__all__ = ["FOREVER", "LAUNCH", "MONITOR", "Control", "Refused", "framed", "is_alive", "read_state", "start"]
 
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 MONITOR = f"{_BIN}/pycontain-monitor"
@@ -99,6 +99,10 @@ class Refused(Exception):
     """The monitor has not done what it was asked for; why, in its words."""
 
 
+def framed(kind: int, payload: bytes = b"") -> bytes:
+    return _HEAD.pack(kind, len(payload)) + payload
+
+
 class Control:
     """One connection to a monitor. Raises at creation: OSError: no monitor lives there.
 
@@ -146,7 +150,17 @@ class Control:
 
     def send_stdin(self, data: bytes) -> None:
         """For the container's standard input; blocks while it takes none."""
-        self._socket.sendall(_HEAD.pack(STDIN, len(data)) + data)
+        self._socket.sendall(framed(STDIN, data))
+
+    def try_send(self, frames: bytes) -> int:
+        """How many bytes of :func:`framed` requests it takes now; all of them when it has gone, as :meth:`receive` will say. Who
+        begins a frame so has to send its rest before anything else."""
+        try:
+            return self._socket.send(frames, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ConnectionResetError):
+            return len(frames)
 
     def end_stdin(self) -> None:
         self._ask(STDIN_END)
@@ -169,8 +183,13 @@ class Control:
         self._ask(PAUSED, int(paused))
 
     def detach(self) -> None:
-        self._socket.sendall(_HEAD.pack(DETACH, 0))
+        self._socket.sendall(framed(DETACH))
         self.close()
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether the next frame is here already, whatever a poll says."""
+        return bool(self._kept)
 
     def receive(self) -> tuple[int, bytes] | None:
         """The next frame: STDOUT or STDERR and data, ENDED and (see :meth:`ended`); None when the monitor has gone."""
@@ -186,8 +205,7 @@ class Control:
         return None
 
     def _ask(self, what: int, *numbers: int) -> None:
-        payload = struct.pack(f">{len(numbers)}I", *numbers)
-        self._socket.sendall(_HEAD.pack(what, len(payload)) + payload)
+        self._socket.sendall(framed(what, struct.pack(f">{len(numbers)}I", *numbers)))
         while (frame := self._frame()) is not None:
             if frame[0] == DONE:
                 return

@@ -50,7 +50,7 @@ struct client {
 	int fd;		   /* -1: none */
 	uint32_t streams;  /* it is sent: bits 1 << enum pc_frame */
 	bool owed;	   /* it has not had all of the chunk yet */
-	bool feeds;	   /* it has sent standard input */
+	bool feeds;	   /* it has sent standard input, be it nothing */
 	uint32_t sent;	   /* of the chunk */
 	uint32_t got;	   /* of head and ask */
 	uint32_t stdin_left; /* of a STDIN frame */

@@ -263,6 +263,7 @@ void pc_client_read(struct monitor *m, struct client *c)
 	const uint32_t len = pc_get32(c->head + 4);
 	if (c->head[0] == PC_FRAME_STDIN) {
 		c->stdin_left = len;
+		c->feeds = true; /* an empty one says so: its end is the input's, whether or not there was any */
 		c->got = 0;
 		return;
 	}

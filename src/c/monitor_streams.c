@@ -115,7 +115,6 @@ void pc_stdin_take(struct monitor *m, struct client *c)
 		return;
 	}
 	c->stdin_left -= (uint32_t)n;
-	c->feeds = true;
 	if (m->in < 0)
 		return;
 	m->feed_at = 0;

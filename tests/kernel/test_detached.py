@@ -155,6 +155,13 @@ def test_restart_policies(roots: Roots) -> None:
     assert state("ever") == "exited"
 
 
+def test_one_that_waits_for_its_next_start_is_removed_by_force() -> None:
+    run("--name", "again", "--restart", "always", "host", "false")
+    assert census.poll_until(lambda: state("again") == "restarting")
+    command("rm", "-f", "again")
+    assert state("again") == ""
+
+
 def test_pause(roots: Roots) -> None:
     run("--name", "it", *SLEEPER)
     command("pause", "it")

@@ -67,6 +67,20 @@ def test_standard_input_ends_with_its_only_client(roots: Roots) -> None:
         assert m.log() == "all\n"
 
 
+def test_standard_input_ends_with_its_only_client_who_has_said_nothing(roots: Roots) -> None:
+    with monitored(roots, "sh", "-c", "echo ready; cat; echo end", words=("stdin-once",)) as m:
+        with m.control() as c:  # who only looks
+            c.attach()
+        with m.control() as c:
+            c.send_stdin(b"still open\n")
+            assert poll_until(lambda: "still open" in m.log())
+        m.wait()
+    with monitored(roots, "cat", words=("stdin-once",)) as m:
+        with m.control() as c:
+            c.send_stdin(b"")
+        assert m.wait()["exit_code"] == 0
+
+
 def test_two_clients_see_the_same_and_each_its_streams(roots: Roots) -> None:
     with sh(roots, "read x; for i in 1 2 3; do echo out $i; echo err $i >&2; done", words=("stdin",)) as m:
         with m.control() as both, m.control() as errors:

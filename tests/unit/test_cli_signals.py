@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pycontain.cli.supervise import _Signals
+from pycontain.cli.signals import Signals
 
 
 def send(number: int) -> None:
@@ -18,14 +18,14 @@ def send(number: int) -> None:
 
 def test_first_signal_waits_for_the_container() -> None:
     begun_ns = time.monotonic_ns()
-    with _Signals() as signals:
+    with Signals() as signals:
         send(signal.SIGTERM)
         signals.started(begun_ns)
         assert signals.take() == bytes([signal.SIGTERM])
 
 
 def test_signal_before_there_is_a_container_ends_the_start() -> None:
-    with _Signals() as signals:
+    with Signals() as signals:
         send(signal.SIGINT)
         with pytest.raises(SystemExit) as ended:
             signals.started(time.monotonic_ns())
@@ -33,7 +33,7 @@ def test_signal_before_there_is_a_container_ends_the_start() -> None:
 
 
 def test_second_signal_ends_a_long_start() -> None:
-    with _Signals():
+    with Signals():
         send(signal.SIGTERM)
         with pytest.raises(SystemExit) as ended:
             send(signal.SIGTERM)
@@ -42,6 +42,6 @@ def test_second_signal_ends_a_long_start() -> None:
 
 def test_handlers_are_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH)]
-    with _Signals():
+    with Signals():
         assert signal.getsignal(signal.SIGTERM) != before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH)] == before

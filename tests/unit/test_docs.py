@@ -12,7 +12,7 @@ PAGE = ROOT / "docs/cli.md"
 COMMANDS = (
     "run", "exec", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
     "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search",
-    "login", "logout", "doctor", "version",
+    "login", "logout", "attach", "start", "doctor", "version",
 )  # fmt: skip
 
 
