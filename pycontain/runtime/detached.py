@@ -290,7 +290,11 @@ def bury(roots: Roots, found: Detached, state: State) -> State:
         raw, _ = _native.finish(file.read())
     from .session import Session
 
-    Session(roots, probe(), detached=True).close()  # whose sweep removes what else the dead owner has left
+    session = Session(roots, probe(), detached=True)
+    try:
+        session.sweep()  # what else the dead owner has left
+    finally:
+        session.close()
     ended = replaced(
         state, status="exited", pid=0, process_start=0, exit_code=LOST, signal=0, oom_killed=raw.oom_kills > 0,
         finished_at=now(), error="the container's monitor was killed, and the container with it; its exit code is lost",

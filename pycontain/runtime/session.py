@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CGROUP_BASE", "GUARDIAN", "Session", "close_all", "sealed_programs", "session_for"]
 
+_SWEPT = 64
 _TEMPLATES_KEPT = 64  # one per root file system: bounded for callers with thousands of them
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 GUARDIAN = f"{_BIN}/pycontain-guardian"
@@ -160,7 +161,7 @@ class Session:
                 errno=number,
             ) from None
         try:
-            self._sweep(base)
+            self._sweep(base, most=_SWEPT if self._detached else 0)
             if not self._detached:
                 self._start_guardian()
             self.stub_fd = sealed(_STUB)
@@ -229,9 +230,19 @@ class Session:
     def _template_dir(self) -> str:
         return f"{self.roots.run_root}/templates-{self.owner}"
 
-    def _sweep(self, base: str) -> None:
-        """Removes what dead owners left whose guardian was killed as well."""
-        for entry in os.listdir(base):
+    def sweep(self) -> None:
+        """Removes what dead owners have left. Raises: OSError."""
+        self._sweep(f"{self.roots.data_root}/ephemeral")
+
+    def _sweep(self, base: str, most: int = 0) -> None:
+        """Removes what dead owners left whose guardian was killed as well. ``most`` of them: whoever has a thousand containers that
+        stay does not look at all of them to start one more."""
+        entries = os.listdir(base)
+        if most and len(entries) > most:
+            import random
+
+            entries = random.sample(entries, most)
+        for entry in entries:
             owner = entry.removesuffix(".lock")
             if owner == self.owner:
                 continue
