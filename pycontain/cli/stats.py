@@ -120,7 +120,7 @@ def usage_row(info: ContainerInfo, called: str, used: Usage | None, earlier: Usa
             fields["BlockIO"] = "--"
         else:
             fields["BlockIO"] = f"{human_size(used.read_bytes, 3)} / {human_size(used.write_bytes, 3)}"
-        fields["PIDs"] = str(used.pids)
+        fields["PIDs"] = "--" if used.pids is None else str(used.pids)
     return Row("*container.statsContext", fields)
 
 

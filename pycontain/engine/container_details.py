@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, PycontainError, Unsupported, errno_name
+from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, SetupFailed, Unsupported, errno_name
 from ..image.commit import ENGINE_PATHS
 from ..image.rootfs import ImageConfig
 from ..record import record, replaced
@@ -119,6 +119,7 @@ def _bytes_below(path: str, name: str) -> int:
         os.close(fd)
 
 
+_ELOOP = 40
 _DEEPEST = 400  # directories in each other, of which each takes a descriptor
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -136,7 +137,9 @@ def _sum(fd: int, path: str, links: set[int], depth: int) -> int:
                 continue  # removed meanwhile
             if stat.S_ISDIR(info.st_mode):
                 inner.append(entry.name)
-            elif info.st_nlink == 1 or info.st_ino not in links:
+            elif info.st_nlink == 1:
+                size += info.st_size
+            elif info.st_ino not in links:
                 links.add(info.st_ino)
                 size += info.st_size
     for each in inner if depth < _DEEPEST else ():
@@ -153,9 +156,6 @@ def _sum(fd: int, path: str, links: set[int], depth: int) -> int:
         finally:
             os.close(below)
     return size
-
-
-_ELOOP = 40
 
 
 def _unseen(name: str, error: OSError) -> Unsupported:
@@ -183,16 +183,17 @@ def changes(roots: Roots, text: str) -> list[tuple[str, str]]:
     else:
         return []
     fds: list[int] = []
+    path = ""
     try:
         for path in (found.upper, *found.lower):
             fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         return list_changes(fds[0], fds[1:], uid_map=found.uid_map, gid_map=found.gid_map, exclude=ENGINE_PATHS)
     except OSError as error:
-        if len(fds) == 0:
+        if not fds and isinstance(error, FileNotFoundError):
             raise ContainerNotFound(f"No such container: {text}: it has just ended, and its files are gone") from None
-        raise PycontainError(
-            f"cannot list changes of {found.name}: a layer of its image: {error.strerror} ({errno_name(error.errno or 0)}): load or "
-            "pull the image again"
+        why = f"{error.strerror} ({errno_name(error.errno or 0)})"
+        raise SetupFailed(
+            f"cannot list changes of {found.name}: open {path}: {why}", step="open", errno=error.errno or 0
         ) from None
     finally:
         for fd in fds:

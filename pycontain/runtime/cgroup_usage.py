@@ -27,14 +27,14 @@ class Usage:
     memory_limit_bytes: int | None
     read_bytes: int | None
     write_bytes: int | None
-    pids: int
+    pids: int | None
 
 
 def read_usage(members: tuple[Member, ...]) -> Usage | None:
-    """None: it has ended."""
+    """None: it has ended. ``members`` empty: this user has no cgroups, and nobody counts."""
     by_name = {name: m for m in members if m.version == 1 for name in m.controllers}
     unified = next((m for m in members if m.version == 2), None)
-    if not any(os.path.isdir(m.directory) for m in members):
+    if members and not any(os.path.isdir(m.directory) for m in members):
         return None
     at_ns = time.monotonic_ns()
     memory = _memory_v1(by_name["memory"].directory) if "memory" in by_name else _memory_v2(unified)
@@ -42,7 +42,7 @@ def read_usage(members: tuple[Member, ...]) -> Usage | None:
     counted = _number(by_name.get("pids", unified), "pids.current")
     return Usage(
         at_ns=at_ns, cpu_ns=_cpu_ns(by_name.get("cpuacct"), unified), memory_bytes=memory[0], memory_limit_bytes=memory[1],
-        read_bytes=blocks[0], write_bytes=blocks[1], pids=len(pids(members)) if counted is None else counted,
+        read_bytes=blocks[0], write_bytes=blocks[1], pids=len(pids(members)) if members and counted is None else counted,
     )  # fmt: skip
 
 

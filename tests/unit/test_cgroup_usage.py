@@ -80,6 +80,10 @@ def test_one_that_has_ended(tmp_path: Path) -> None:
     assert read_usage((Member(controllers=(), version=2, directory=str(tmp_path / "gone")),)) is None
 
 
+def test_nobody_counts() -> None:
+    assert values(read_usage(())) == dict.fromkeys(ALL)
+
+
 # --- the row ------------------------------------------------------------------------------------------------------------
 
 INFO = ContainerInfo(
@@ -96,7 +100,7 @@ def usage(at_s: float, cpu_s: float | None, **more: int | None) -> Usage:
         "pids": 2,
         **more,
     }
-    return Usage(at_ns=int(at_s * 1e9), cpu_ns=None if cpu_s is None else int(cpu_s * 1e9), **fields)  # type: ignore[arg-type]
+    return Usage(at_ns=int(at_s * 1e9), cpu_ns=None if cpu_s is None else int(cpu_s * 1e9), **fields)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +120,10 @@ def test_row() -> None:
         "Container": "w", "ID": "abababababab", "Name": "web", "CPUPerc": "0.00%", "MemUsage": "1.5MiB / 64MiB",
         "MemPerc": "2.34%", "NetIO": "0B / 0B", "BlockIO": "4.1kB / 0B", "PIDs": "2",
     }  # fmt: skip
-    unknown = usage(11, 5, memory_bytes=None, memory_limit_bytes=None, read_bytes=None, write_bytes=None)
+    unknown = usage(11, 5, memory_bytes=None, memory_limit_bytes=None, read_bytes=None, write_bytes=None, pids=None)
     row = usage_row(INFO, "w", unknown, None, True)
-    assert (row["MemUsage"], row["MemPerc"], row["BlockIO"], row["ID"]) == ("-- / --", "--", "--", INFO.id)
+    assert (row["MemUsage"], row["MemPerc"], row["BlockIO"], row["PIDs"]) == ("-- / --", "--", "--", "--")
+    assert row["ID"] == INFO.id
 
 
 @pytest.mark.parametrize(
