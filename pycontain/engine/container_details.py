@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from .. import _native
 from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, SetupFailed, Unsupported, errno_name
 from ..image.commit import ENGINE_PATHS
 from ..image.rootfs import ImageConfig
@@ -186,7 +187,11 @@ def changes(roots: Roots, text: str) -> list[tuple[str, str]]:
     path = ""
     try:
         for path in (found.upper, *found.lower):
-            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            # layers of images have no mounts in them; a directory, or this machine's root, can have
+            may_have_mounts = not found.image_id and path != found.upper
+            fds.append(
+                _below_mounts(path) if may_have_mounts else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            )
         return list_changes(fds[0], fds[1:], uid_map=found.uid_map, gid_map=found.gid_map, exclude=ENGINE_PATHS)
     except OSError as error:
         if not fds and isinstance(error, FileNotFoundError):
@@ -198,6 +203,22 @@ def changes(roots: Roots, text: str) -> list[tuple[str, str]]:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _below_mounts(path: str) -> int:
+    """A directory as overlayfs sees it: with what lies beneath the mounts in it."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        copy = _native.open_tree(_AT_FDCWD, path)
+    except OSError:  # in a user namespace, where mounts may not be looked beneath
+        return os.open(path, flags)
+    try:
+        return os.open(".", flags, dir_fd=copy)
+    finally:
+        os.close(copy)
+
+
+_AT_FDCWD = -100
 
 
 # --- usage ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,21 @@ def test_diff_with_ids_of_its_own() -> None:
     run("--name", "it", "--userns", "0:300000:65536", "host", "sh", "-c", "touch /new; echo up; sleep 1000")
     saying("it", "up")
     assert "A /new\n" in command("diff", "it").stdout
+
+
+def test_diff_where_something_is_mounted_in_the_image(busybox_root: str, tmp_path: Path) -> None:
+    """As /tmp or /home of this machine may be, for the image host: overlayfs sees what lies beneath."""
+    root = tmp_path / "root"
+    shutil.copytree(busybox_root, root, symlinks=True)
+    (root / "sub").mkdir()
+    (root / "sub/old").touch()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(root / "sub")], check=True)
+    try:
+        run("--name", "it", str(root), "/bin/sh", "-c", "touch /sub/new; rm /sub/old; echo up")
+        command("wait", "it")
+        assert command("diff", "it").stdout == "C /sub\nA /sub/new\nD /sub/old\n"
+    finally:
+        subprocess.run(["umount", str(root / "sub")], check=True)
 
 
 def test_diff_of_names_that_would_steer_a_terminal() -> None:

@@ -15,7 +15,7 @@ from tests.vm.run import VmOldKernelGone, VmUnavailable, run_guest_tests
 # tests of tests/kernel that ask this kernel and cgroup v2 as well; what they skip there is v1's
 ALSO = tuple(
     f"tests/kernel/{name}.py"
-    for name in ("test_cgroups_running", "test_cgroups_path", "test_limits_settings", "test_many_layers")
+    for name in ("test_cgroups_running", "test_cgroups_path", "test_limits_settings", "test_many_layers", "test_stats")
 )
 # what the least kernel does another way, by the tests of how it is done elsewhere
 OLD = tuple(f"tests/kernel/{name}.py" for name in ("test_mount_options_kernel", "test_bundle", "test_hooks_inside"))
