@@ -18,7 +18,7 @@ FORMAT_HELP = "'table', 'table TEMPLATE', 'json', or a Go template of each line:
 
 def formatted(form: str, headers: Mapping[str, str], rows: Iterable[Row]) -> str:
     """The lines of ``rows``. A template that does not fit prints none of them, as in Docker. Raises: InvalidArgument."""
-    from .gotemplate import TemplateError, parse
+    from .gotemplate import Function, Headers, TemplateError, parse
 
     is_table = form.startswith("table")
     source = "{{json .}}" if form == "json" else form.removeprefix("table").strip(" ") if is_table else form.strip(" ")
@@ -30,4 +30,10 @@ def formatted(form: str, headers: Mapping[str, str], rows: Iterable[Row]) -> str
         raise InvalidArgument(f"template parsing error: {error}") from None
     if not is_table:
         return body
-    return elastic(f"{template.execute(dict(headers), header=True)}\n{body}")
+    titles = Headers(headers, {"Label": Function(_label_title, "string")})
+    return elastic(f"{template.execute(titles, header=True)}\n{body}")
+
+
+def _label_title(name: str) -> str:
+    """The column of the label com.example.the-tier is "the tier"."""
+    return name.rpartition(".")[2].replace("-", " ").replace("_", " ")

@@ -1,47 +1,86 @@
-"""``pycontain inspect``: everything about an object of any kind; so far images are the only kind."""
+"""``pycontain inspect``: everything about an object of any kind: a container, or else an image."""
 
 from __future__ import annotations
 
 from .. import parse
-from ..errors import InvalidArgument, Unsupported
+from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, Unsupported
 from .arguments import Command, Option, Values, count, read
-from .inspector import INSPECT_FORMAT_HELP
-from .output import one_for_errors
+from .inspector import INSPECT_FORMAT_HELP, NotThere, inspect_all
+from .output import complain, one_for_errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..runtime.roots import Roots
+    from .gotemplate import Struct
 
 __all__ = ["COMMAND", "main"]
 
 COMMAND = Command(
     "pycontain inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Print everything about images, as JSON.",
+    "Print everything about containers or images, as JSON. What has a container's name is the container.",
     (
         Option("-f --format", "FORMAT", INSPECT_FORMAT_HELP),
         Option("-h --help", "", "print this"),
-        Option("--type", "TYPE", "only objects of this type: image (all there are)"),
+        Option("-s --size", "", "of containers: how many bytes its own layer has, and its image with it"),
+        Option("--type", "TYPE", "only objects of this type: container or image"),
     ),
-    later={"-s": "it belongs to containers", "--size": "it belongs to containers"},
     interspersed=True,
 )
 
-_LATER = ("config", "container", "network", "node", "plugin", "secret", "service", "task", "volume")
+_LATER = ("config", "network", "node", "plugin", "secret", "service", "task", "volume")
+_NO_SIZE = "WARNING: --size ignored for images"
 
 
 def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
-    return one_for_errors(lambda: _inspect(values, words, command, roots.data_root))
+    return one_for_errors(lambda: _inspect(values, words, command, roots))
 
 
-def _inspect(values: Values, words: list[str], command: Command, data_root: str) -> int:
+def _inspect(values: Values, words: list[str], command: Command, roots: Roots) -> int:
     count(command, words, 1, None)
     if values.type in _LATER:
-        raise Unsupported(f"--type: objects of type {values.type} cannot be inspected: there is image")
-    if values.type not in (None, "image"):
-        raise InvalidArgument(f"--type: unknown type {parse.quote(values.type)}: write image")
-    from .image_inspect import inspect_images
+        raise Unsupported(f"--type: objects of type {values.type} cannot be inspected: there are container and image")
+    if values.type not in (None, "container", "image"):
+        raise InvalidArgument(f"--type: unknown type {parse.quote(values.type)}: write container or image")
+    form = values.format or ""
+    if values.type == "container":
+        from .container_inspect import inspect_containers
 
-    missing = "Error: No such image: " if values.type else "Error: No such object: "
-    return inspect_images(words, values.format or "", data_root, missing)
+        return inspect_containers(words, form, values.size, roots)
+    if values.type == "image":
+        from .image_inspect import inspect_images
+
+        if values.size:
+            complain(_NO_SIZE)
+        return inspect_images(words, form, roots.data_root, "Error: No such image: ")
+    return _inspect_any(words, form, values.size, roots)
+
+
+def _inspect_any(words: list[str], form: str, size: bool, roots: Roots) -> int:
+    from ..engine import images as engine
+    from .container_inspect import container_document
+    from .image_document import as_untyped, document_of
+
+    def find(name: str) -> dict[str, Any]:
+        try:
+            return container_document(roots, name, size)
+        except ContainerNotFound:
+            pass
+        try:
+            document = document_of(engine.inspect_image(roots.data_root, name))
+        except ImageNotFound:
+            raise NotThere(f"Error: No such object: {name}") from None
+        if size:
+            complain(_NO_SIZE)
+        return document
+
+    return inspect_all(words, form, find, _typed, as_untyped)
+
+
+def _typed(document: dict[str, Any]) -> Struct:
+    from . import container_document, image_document
+
+    return container_document.as_typed(document) if "State" in document else image_document.as_typed(document)

@@ -28,7 +28,7 @@ COMMANDS = {
     "push": ("push", "upload an image to a registry"),
     "images": ("images", "list images"),
     "history": ("history", "show how an image was made"),
-    "inspect": ("inspect", "print everything about images"),
+    "inspect": ("inspect", "print everything about containers or images"),
     "tag": ("tag", "give an image one more name"),
     "rmi": ("rmi", "remove images"),
     "save": ("save", "write images to an archive"),
@@ -49,6 +49,9 @@ COMMANDS = {
     "kill": ("kill", "send a signal to containers"),
     "pause": ("pause", "stop all processes of containers where they stand"),
     "unpause": ("unpause", "let the processes of containers go on"),
+    "stats": ("stats", "show what containers use, each second anew"),
+    "diff": ("diff", "list what a container has changed in its root"),
+    "port": ("port", "list the published ports of a container"),
     "top": ("top", "show the processes of a container"),
     "export": ("export", "write the files of a container to a tar"),
     "commit": ("commit", "make an image of what a container has changed"),
@@ -85,6 +88,12 @@ _AS_ROOT = frozenset(
         "pause",
         "unpause",
         "top",
+        "diff",
+        "create",
+        "start",
+        "restart",
+        "rm",
+        "container_prune",
     )
 )
 

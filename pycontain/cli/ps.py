@@ -11,7 +11,7 @@ from .filters import Filters, check, labels_match, parse_filters
 from .formats import FORMAT_HELP
 from .output import one_for_errors, write
 from .table import align, printable
-from .units import human_duration, instant, local_time
+from .units import human_duration, human_size, instant, local_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ COMMAND = Command(
         Option("-n --last", "N", "only the N newest"),
         Option("--no-trunc", "", "print ids and commands in full"),
         Option("-q --quiet", "", "print only ids"),
+        Option("-s --size", "", "how many bytes its own layer has, and its image with it"),
     ),
-    later={"-s": "sizes come with containers that stay", "--size": "sizes come with containers that stay"},
     interspersed=True,
 )  # fmt: skip
 
@@ -47,6 +47,7 @@ _HEADERS = {
     "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
 }  # fmt: skip
 _COMMAND_SHOWN = 20
+_MOUNT_SHOWN = 15
 
 
 def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
@@ -76,8 +77,28 @@ def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
     found = [each for each in found if _matches(each, filters)]
     if last > 0:
         found = found[:last]
-    write(_listed(found, values))
+    write(_listed(found, _sizes(found, values, roots), values))
     return 0
+
+
+def _sizes(found: list[ContainerInfo], values: Values, roots: Roots) -> dict[str, str]:
+    """By id, where they are asked for: looking at every file of a container takes its time."""
+    if not values.size and ".Size" not in (values.format or ""):
+        return {}
+    from ..engine import container_details
+    from ..errors import ContainerNotFound
+    from .as_root import become_root
+
+    become_root()
+    shown = {}
+    for each in found:
+        try:
+            sizes = container_details.sizes(roots, each)
+        except ContainerNotFound:
+            continue  # removed meanwhile
+        virtual = f" (virtual {human_size(sizes.layer + sizes.image, 3)})" if sizes.image else ""
+        shown[each.id] = human_size(sizes.layer, 3) + virtual
+    return shown
 
 
 def _matches(info: ContainerInfo, filters: Filters) -> bool:
@@ -110,13 +131,15 @@ def _is_ancestor(text: str, info: ContainerInfo) -> bool:
     )
 
 
-def _listed(found: list[ContainerInfo], values: Values) -> str:
+def _listed(found: list[ContainerInfo], sizes: dict[str, str], values: Values) -> str:
     form = values.format or "table"
-    rows = [_fields(each, values.no_trunc) for each in found]
+    rows = [_fields(each, sizes.get(each.id, "0B"), values.no_trunc) for each in found]
     if form == "table":
         if values.quiet:
             return "".join([f"{row['ID']}\n" for row in rows])
-        names = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+        names = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
+        if values.size:
+            names.append("Size")
         return align([[_HEADERS[name] for name in names], *(printable([row[name] for name in names]) for row in rows)])
     from .formats import formatted
 
@@ -124,11 +147,11 @@ def _listed(found: list[ContainerInfo], values: Values) -> str:
         form = "container_id: {{.ID}}" if values.quiet else (
             "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n"
             "status: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n"
-        )  # fmt: skip
+        ) + ("size: {{.Size}}\n" if values.size else "")  # fmt: skip
     return formatted(form, _HEADERS, [_row(row, each) for row, each in zip(rows, found, strict=True)])
 
 
-def _fields(info: ContainerInfo, whole: bool) -> dict[str, str]:
+def _fields(info: ContainerInfo, size: str, whole: bool) -> dict[str, str]:
     now = time.time()
     command = info.command
     if not whole and len(command) > _COMMAND_SHOWN:
@@ -144,11 +167,15 @@ def _fields(info: ContainerInfo, whole: bool) -> dict[str, str]:
         "Ports": "",
         "Names": info.name,
         "Labels": ",".join(f"{key}={value}" for key, value in info.labels),
-        "Size": "0B",
-        "Mounts": "",
-        "LocalVolumes": "0",
+        "Size": size,
+        "Mounts": ",".join([_mount(each.name or each.source, whole) for each in info.mounts]),
+        "LocalVolumes": str(sum(each.kind == "volume" for each in info.mounts)),
         "Networks": "",
     }
+
+
+def _mount(name: str, whole: bool) -> str:
+    return name if whole or len(name) <= _MOUNT_SHOWN else name[: _MOUNT_SHOWN - 1] + "…"
 
 
 def _status(info: ContainerInfo, now: float) -> str:
@@ -177,6 +204,7 @@ def _quoted(text: str) -> str:
 
 
 def _row(fields: dict[str, str], info: ContainerInfo) -> Row:
-    from .gotemplate import Row
+    from .gotemplate import Function, Row
 
-    return Row("*formatter.ContainerContext", fields)
+    label = Function(lambda name: dict(info.labels).get(name, ""), "string")
+    return Row("*formatter.ContainerContext", fields, methods={"Label": label})

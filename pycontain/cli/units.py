@@ -7,6 +7,7 @@ import time
 __all__ = [
     "UNSAID",
     "ago",
+    "binary_size",
     "human_duration",
     "human_size",
     "instant",
@@ -19,6 +20,7 @@ __all__ = [
 UNSAID = -62_135_596_800
 """The first second of the year 1, which is what Docker has for a time that nobody has said."""
 
+_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 
 
@@ -29,6 +31,15 @@ def human_size(size: float, digits: int = 4) -> str:
         size /= 1000
         unit += 1
     return f"{size:.{digits}g}{_UNITS[unit]}"
+
+
+def binary_size(size: float) -> str:
+    """Bytes in powers of 1024, to four significant digits: "1.5MiB"."""
+    unit = 0
+    while size >= 1024 and unit < len(_BINARY_UNITS) - 1:
+        size /= 1024
+        unit += 1
+    return f"{size:.4g}{_BINARY_UNITS[unit]}"
 
 
 def human_duration(seconds: float) -> str:

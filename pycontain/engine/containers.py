@@ -19,6 +19,7 @@ from ..record import record, replaced
 from ..runtime import cgroups, detached, foreground, monitor, names, stillness
 from ..runtime.detached import Detached, State
 from ..runtime.foreground import Foreground
+from ..runtime.mount_points import MountPoint, mount_points
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = [
     "create",
     "find_container",
     "find_running",
+    "info_of_foreground",
+    "info_of_kept",
     "kill",
     "list_containers",
     "pause",
@@ -67,6 +70,7 @@ class ContainerInfo:
     restart_count: int = 0
     error: str = ""
     stays: bool = False  # it outlives its end
+    mounts: tuple[MountPoint, ...] = ()  # of one that stays
 
     @property
     def is_alive(self) -> bool:
@@ -78,10 +82,10 @@ class ContainerInfo:
 
 def list_containers(roots: Roots, *, all: bool = False) -> list[ContainerInfo]:
     """Those that run, or ``all``; the newest first. Raises: InvalidArgument: a file is damaged."""
-    found = [_foreground_info(each) for each in foreground.list_all(roots)]
+    found = [info_of_foreground(each) for each in foreground.list_all(roots)]
     for each in detached.list_all(roots):
         try:
-            info = _detached_info(each, detached.state_of(roots, each))
+            info = info_of_kept(roots, each, detached.state_of(roots, each))
         except NotFound:
             continue  # removed meanwhile
         if all or info.is_alive:
@@ -92,11 +96,11 @@ def list_containers(roots: Roots, *, all: bool = False) -> list[ContainerInfo]:
 def find_container(roots: Roots, text: str) -> ContainerInfo:
     kept = detached.find(roots, text)
     if kept is not None:
-        return _detached_info(kept, detached.state_of(roots, kept))
-    return _foreground_info(foreground.find(roots, text))
+        return info_of_kept(roots, kept, detached.state_of(roots, kept))
+    return info_of_foreground(foreground.find(roots, text))
 
 
-def _foreground_info(found: Foreground) -> ContainerInfo:
+def info_of_foreground(found: Foreground) -> ContainerInfo:
     return ContainerInfo(
         id=found.id, name=found.name, image=found.image, image_id=found.image_id, command=found.command,
         created=found.created, state="paused" if stillness.is_paused(found) else "running", pid=found.pid,
@@ -104,12 +108,12 @@ def _foreground_info(found: Foreground) -> ContainerInfo:
     )  # fmt: skip
 
 
-def _detached_info(found: Detached, state: State) -> ContainerInfo:
+def info_of_kept(roots: Roots, found: Detached, state: State) -> ContainerInfo:
     return ContainerInfo(
         id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=" ".join(found.args),
         created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
         started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
-        stays=True,
+        stays=True, mounts=mount_points(found, f"{detached.directory_of(roots, found.id)}/layer"),
     )  # fmt: skip
 
 

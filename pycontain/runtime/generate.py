@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .userns import Mappings
 
-__all__ = ["environment", "generate", "init_target", "program_args"]
+__all__ = ["DEFAULT_SHM", "MASKED_PATHS", "READONLY_PATHS", "environment", "generate", "init_target", "program_args"]
 
 _INIT_TARGET = "/sbin/docker-init"
 _INIT_TARGET_SHOWN = "/run/docker-init"  # where /sbin is this machine's own, and read-only
@@ -51,7 +51,7 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-_DEFAULT_SHM = 64 << 20
+DEFAULT_SHM = 64 << 20
 _SAFE = ("nosuid", "noexec", "nodev")
 _SEEN = ("rbind", "rprivate", "rnosuid", "rnoexec", "rnodev")
 
@@ -191,7 +191,7 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, maps: Mappings) -> lis
     if request.ipc == "host":
         mounts.append(MountPoint(destination="/dev/shm", type="bind", source="/dev/shm", options=("rbind",)))
     if request.ipc == "private":
-        size = request.shm_size_bytes or _DEFAULT_SHM
+        size = request.shm_size_bytes or DEFAULT_SHM
         mounts.append(MountPoint(destination="/dev/shm", type="tmpfs", options=(*_SAFE, "mode=1777", f"size={size}")))
     return mounts
 

@@ -266,3 +266,20 @@ def test_a_run_root_that_cannot_be_written(user: OrdinaryUser) -> None:
 def test_home_is_asked_of_passwd_without_the_variable(user: OrdinaryUser) -> None:
     assert user.pycontain("run", "host", "true", env={"HOME": None}).returncode == 0
     assert (user.data_root / "ephemeral").is_dir()
+
+
+def test_looking_at_a_container(user: OrdinaryUser) -> None:
+    """Its files belong to subordinate ids: the commands that look into them become root of the user's own namespace."""
+    script = "umask 077; mkdir /tmp/d; echo hi > /tmp/d/x; chown -R 5:5 /tmp/d; echo up; sleep 1000"
+    started = user.start(user.cli("run", "--name", "it", "host", "sh", "-c", script), stdout=subprocess.PIPE)
+    assert started.stdout is not None and started.stdout.readline() == "up\n"
+    try:
+        assert poll_until(lambda: "it" in user.pycontain("ps").stdout)
+        assert user.pycontain("ps", "--format", "{{.Names}} {{.Size}}").stdout == "it 3B\n"
+        assert user.pycontain("inspect", "-s", "-f", "{{.SizeRw}} {{.State.Status}}", "it").stdout == "3 running\n"
+        assert "A /tmp/d/x\n" in user.pycontain("diff", "it").stdout
+        row = user.pycontain("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "it")
+        assert row.returncode == 0 and row.stdout.startswith("it "), row.stderr
+    finally:
+        user.pycontain("kill", "it")
+        started.communicate(timeout=20)

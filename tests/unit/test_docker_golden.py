@@ -28,7 +28,7 @@ DIFFERENT = {
     "image inspect -f {{.Config.Cmd}} {{.Config.Entrypoint}} {{.Config.Volumes}} tiny:v1": "no config is an empty one",
     "image inspect -f {{json .Config.Cmd}} tiny:v1": "no config is an empty one",
     "image inspect -f {{json .}} tiny:v1": "another GraphDriver",
-    "inspect --type nosuch tiny:v1": "there is only image",
+    "inspect --type nosuch tiny:v1": "other words",
 }
 # names of columns and fields that came and went: not shown, or shown with other values
 GONE = ("Container", "ContainerConfig", "GraphDriver")

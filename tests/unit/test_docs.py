@@ -12,6 +12,7 @@ PAGE = ROOT / "docs/cli.md"
 COMMANDS = (
     "run", "exec", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
     "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search",
+    "ps", "container inspect", "stats", "diff", "port",
     "login", "logout", "attach", "start", "doctor", "version",
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycontain.cli import gotemplate
-from pycontain.cli.gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, TemplateError
+from pycontain.cli.gotemplate import (
+    Empty,
+    Function,
+    Int64,
+    NilList,
+    NilMap,
+    NilPointer,
+    Number,
+    Row,
+    Struct,
+    TemplateError,
+)
 
 # recorded with Go 1.27: text/template with Docker's functions, each text list and text map a []string and a map[string]string
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden/gotemplate.json").read_text(encoding="utf-8"))
@@ -87,6 +99,36 @@ def test_row_is_alphabetical_and_safe_in_html() -> None:
     row = Row("*row", {"Tag": "<none>", "ID": "1&2"})
     assert made("{{json .}}", row) == r'{"ID":"1\u00262","Tag":"\u003cnone\u003e"}'
     assert made("{{json .Tag}}", row) == '"<none>"'
+
+
+LABELED = Row("*row", {"ID": "1"}, methods={"Label": Function(lambda name: {"a": "front"}.get(name, ""), "string")})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{{.Label "a"}}|{{.Label "nosuch"}}|{{$.Label "a"}}', "front||front"),
+        ('{{"a" | .Label | upper}} {{printf "%s" (.Label "a")}} {{(.Label "a") | len}}', "FRONT front 5"),
+        ('{{if .Label "a"}}yes{{end}} {{json .}}', 'yes {"ID":"1"}'),
+    ],
+)
+def test_methods(text: str, expected: str) -> None:
+    assert made(text, LABELED) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{.Label}}", "at <.Label>: wrong number of args for Label: want 1 got 0"),
+        ('{{.Label "a" "b"}}', "wrong number of args for Label: want 1 got 2"),
+        ("{{.Label 1}}", "expected string; found 1"),
+        ('{{.ID "a"}}', "ID has arguments but cannot be invoked as function"),
+        ('{{(.Label "a").More}}', "can't evaluate field More in type string"),
+    ],
+)
+def test_wrong_arguments_of_methods(text: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=re.escape(message)):
+        made(text, LABELED)
 
 
 def test_json_is_gos() -> None:

@@ -21,7 +21,7 @@ ALSO = tuple(
         "test_limits_settings",
         "test_many_layers",
         "test_launch",
-        "test_monitor",
+        "test_stats",
     )
 )
 ALSO += tuple(

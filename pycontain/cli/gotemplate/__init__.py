@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from .errors import TemplateError
 from .execute import Template, parse
+from .functions import Function
 from .json_text import json_text
-from .values import Empty, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, Time
+from .values import Empty, Headers, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, Time
 
 __all__ = [
     "Empty",
+    "Function",
+    "Headers",
     "Int64",
     "NilList",
     "NilMap",

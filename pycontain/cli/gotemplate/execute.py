@@ -10,7 +10,7 @@ from .functions import FUNCTIONS, HEADER_FUNCTIONS, Function
 from .parser import parse_nodes
 from .printing import plain, shown
 from .quoting import quoted
-from .values import NO_VALUE, NilPointer, NoValue, Struct, go_type, is_true
+from .values import NO_VALUE, Headers, NilPointer, NoValue, Struct, go_type, is_true
 from .verbs import MAX_TEXT
 
 TYPE_CHECKING = False
@@ -197,9 +197,9 @@ class _Run:
         if isinstance(first, nodes.Name):
             self.node = first
             return self.call(dot, first.source, command, command.args[1:], final)
-        has_arguments = len(command.args) > 1 or final is not _NOTHING
         if isinstance(first, (nodes.Field, nodes.Chain, nodes.Variable)):
-            return self.fields(dot, first, has_arguments)
+            return self.fields(dot, first, command.args[1:], final)
+        has_arguments = len(command.args) > 1 or final is not _NOTHING
         if isinstance(first, nodes.Pipe):
             self.no_arguments(first, has_arguments)
             return self.pipeline(dot, first)
@@ -228,8 +228,12 @@ class _Run:
 
     # --- fields
 
-    def fields(self, dot: Any, node: nodes.Field | nodes.Chain | nodes.Variable, has_arguments: bool) -> Any:
+    def fields(
+        self, dot: Any, node: nodes.Field | nodes.Chain | nodes.Variable, args: list[nodes.Node], final: Any
+    ) -> Any:
+        """The arguments, and what the former stage of the pipeline gives, are the last name's, which is a method then."""
         self.node = node
+        has_arguments = bool(args) or final is not _NOTHING
         names = node.names
         if isinstance(node, nodes.Variable):
             receiver = self.variable(names[0])
@@ -245,7 +249,14 @@ class _Run:
             receiver = dot
         kind = ""
         for at, name in enumerate(names):
-            receiver, kind = self.field(receiver, kind, name, has_arguments and at == len(names) - 1)
+            is_last = at == len(names) - 1
+            method = receiver.methods.get(name) if isinstance(receiver, (Struct, Headers)) else None
+            if method is None:
+                receiver, kind = self.field(receiver, kind, name, has_arguments and is_last)
+            else:
+                given = (args, final) if is_last else ([], _NOTHING)
+                receiver, kind = self.invoke(dot, name, method, node, *given), ""
+                self.node = node
         return receiver
 
     def field(self, receiver: Any, kind: str, name: str, has_arguments: bool) -> tuple[Any, str]:
@@ -276,7 +287,11 @@ class _Run:
     # --- functions
 
     def call(self, dot: Any, name: str, node: nodes.Node, args: list[nodes.Node], final: Any) -> Any:
-        function = self.functions[name]
+        return self.invoke(dot, name, self.functions[name], node, args, final)
+
+    def invoke(
+        self, dot: Any, name: str, function: Function, node: nodes.Node, args: list[nodes.Node], final: Any
+    ) -> Any:
         kinds = function.parameters
         given = len(args) + (final is not _NOTHING)
         if function.rest:
@@ -313,7 +328,7 @@ class _Run:
     def argument(self, dot: Any, node: nodes.Node, kind: str) -> Any:
         self.node = node
         if isinstance(node, (nodes.Field, nodes.Chain, nodes.Variable)):
-            return self.validated(self.fields(dot, node, False), kind)
+            return self.validated(self.fields(dot, node, [], _NOTHING), kind)
         if isinstance(node, nodes.Pipe):
             return self.validated(self.pipeline(dot, node), kind)
         if isinstance(node, nodes.Name):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .functions import Function
 
 __all__ = [
     "NO_VALUE",
     "Byte",
     "Empty",
+    "Headers",
     "Int64",
     "NilList",
     "NilMap",
@@ -39,20 +44,31 @@ NO_VALUE: Final = NoValue()
 class Struct(dict[str, Any]):
     """A Go struct: a field that it does not have is an error; in JSON its fields keep their order.
 
-    The keys are the names in JSON; ``aliases``: Go's names where they differ. ``optional`` fields are in the JSON only if set.
+    The keys are the names in JSON; ``aliases``: Go's names where they differ. ``optional`` fields are in the JSON only if set;
+    ``methods``, which take arguments, never are.
     """
 
     def __init__(
-        self, go_name: str, fields: dict[str, Any], *, aliases: dict[str, str] | None = None, optional: Container[str] = ()
+        self, go_name: str, fields: dict[str, Any], *, aliases: dict[str, str] | None = None, optional: Container[str] = (),
+        methods: dict[str, Function] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(fields)
         self.go_name = go_name
         self.aliases = aliases or {}
         self.optional = optional
+        self.methods = methods or {}
 
 
 class Row(Struct):
     """A line of a list: Docker gives its JSON in alphabetical order, and safe to be put into HTML."""
+
+
+class Headers(dict[str, Any]):
+    """The titles of a list's columns; ``methods``: what makes a title of an argument."""
+
+    def __init__(self, titles: Mapping[str, str], methods: dict[str, Function]) -> None:
+        super().__init__(titles)
+        self.methods = methods
 
 
 class Empty(Struct):
