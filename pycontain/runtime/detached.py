@@ -21,7 +21,7 @@ from .. import _native
 from ..errors import Conflict, ContainerNotFound, InvalidArgument, errno_name
 from ..host import probe
 from ..image.rootfs import ImageConfig
-from ..image.workspace import make_data_dir, release, replace_file
+from ..image.workspace import inherit_nothing, make_data_dir, release, replace_file
 from ..record import record, replaced
 from ..request import Device, DeviceRate, Mount, RunRequest, Ulimit
 from ..spec.runtime import IDMapping
@@ -379,5 +379,13 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
 
 
 def make_directories(roots: Roots, container_id: str) -> None:
+    # closed to others: what a container writes may be a setuid program, and its id is in the title of its monitor
+    make_data_dir(f"{roots.data_root}/containers")
     make_data_dir(f"{roots.data_root}/containers/names")
-    os.mkdir(directory_of(roots, container_id), 0o711)
+    directory = directory_of(roots, container_id)
+    os.mkdir(directory, 0o700)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        inherit_nothing(fd, 0o700)
+    finally:
+        os.close(fd)

@@ -123,8 +123,10 @@ static int clone_and_listen(struct pc_job *job, const struct pc_start_args *a, s
 	}
 	err = job->plan.head.flags & PC_PLAN_ENTER ? pc_tell_enter(job) : 0;
 	scoped_fd int told = job->told_fd;
+	(void)told; /* only closed here */
 	if (err < 0) {
-		scoped_fd int ours = pc_end_conversation(job);
+		int ours = pc_end_conversation(job);
+		fd_close(&ours);
 		out->report = (struct pc_report){.step = PC_STEP_ENTER, .err = -err};
 		return err;
 	}

@@ -441,6 +441,17 @@ def test_stop_of_what_ignores_it(roots: Roots) -> None:
     assert command("wait", "deaf").stdout == "137\n"
 
 
+def test_nobody_else_reaches_what_it_writes(roots: Roots) -> None:
+    """A setuid program in its layer, whose path is in the title of the monitor, would make every user of the host root."""
+    run("--name", "it", "host", "sh", "-c", "cp /bin/busybox /tmp/su; chmod 4755 /tmp/su; echo made; sleep 1000")
+    saying("it", "made")
+    path = Path(detached.directory_of(roots, detached.find_id(roots, "it")), "layer/upper/tmp/su")
+    assert path.stat().st_mode & 0o4777 == 0o4755
+    assert Path(roots.data_root, "containers").stat().st_mode & 0o777 == 0o700
+    tried = subprocess.run(["ls", path], user=65534, group=65534, extra_groups=[], capture_output=True, text=True)
+    assert "Permission denied" in tried.stderr
+
+
 def test_an_image_is_kept_while_it_runs(roots: Roots) -> None:
     import io
 
