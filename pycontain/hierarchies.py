@@ -40,13 +40,15 @@ class Controller:
 @record
 class Survey:
     """``controllers``: by v1 name, and ``io``. ``unified``: the cgroup v2 mount, or "". ``base``: the path below it where
-    we may make cgroups; ``obstacle``: why we may not. ``own``: our own cgroup of v2, below its mount."""
+    we may make cgroups; ``obstacle``: why we may not. ``own``: our own cgroup of v2, below its mount. ``options``: of v2's
+    file system, for all of its mounts."""
 
     controllers: dict[str, Controller] = factory(default_factory=dict)
     unified: str = ""
     base: str = ""
     obstacle: str = ""
     own: str = ""
+    options: str = ""
 
 
 @record
@@ -56,6 +58,7 @@ class _Mount:
     point: str
     names: tuple[str, ...]
     read_only: bool
+    options: str
 
 
 def _unescaped(text: str) -> str:
@@ -87,6 +90,7 @@ def _mounts(mountinfo: str) -> Iterator[_Mount]:
             yield _Mount(
                 version=1 if names else 2, root=_unescaped(fields[3]), point=_unescaped(fields[4]), names=names,
                 read_only="ro" in fields[5].split(",") or "ro" in tail[2].split(","),
+                options=",".join(n for n in tail[2].split(",") if n not in ("rw", "ro", "seclabel")),
             )  # fmt: skip
 
 
@@ -150,11 +154,11 @@ def survey(
     """
     own = _own_paths(proc_cgroup)
     found: dict[str, Controller] = {}
-    unified, base, obstacle, own_v2 = "", "", "", ""
+    unified, base, obstacle, own_v2, options = "", "", "", "", ""
     for m in _mounts(mountinfo):
         levels = _levels(m.root, own.get(m.names[0] if m.names else "", ""))
         if m.version == 2:
-            unified, own_v2 = m.point, levels[-1]
+            unified, own_v2, options = m.point, levels[-1], m.options
             base, obstacle, controllers = _unified(m, levels, read, writable, pid)
             for name, c in controllers.items():
                 found.setdefault(name, c)
@@ -163,7 +167,9 @@ def survey(
         blocked = "" if place is not None else _blocked(m, levels[-1])
         for name in m.names:
             found.setdefault(name, Controller(version=1, mount=m.point, base=place or "", obstacle=blocked))
-    return Survey(controllers=found, unified=unified, base=base, obstacle=obstacle, own=own_v2)
+    return Survey(
+        controllers=found, unified=unified, base=base, obstacle=obstacle, own=own_v2, options=options
+    )  # fmt: skip
 
 
 def strangers(procs: str, pid: int, read: Callable[[str], str]) -> list[str]:

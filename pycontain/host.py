@@ -20,6 +20,7 @@ class HostFacts:
     machine: str = "x86_64"
     controllers: dict[str, Controller] = factory(default_factory=dict)
     unified: str = ""
+    unified_options: str = ""  # of its file system: "nsdelegate,memory_recursiveprot"
     cgroup_base: str = ""
     cgroup_obstacle: str = ""
     capabilities: int = 0
@@ -171,6 +172,7 @@ def probe(*, fresh: bool = False) -> HostFacts:
             machine=uname.machine,
             controllers=controllers,
             unified=found.unified,
+            unified_options=found.options,
             cgroup_base=found.base,
             cgroup_obstacle=found.obstacle,
             capabilities=_status_mask(_read("/proc/self/status"), "CapEff:"),

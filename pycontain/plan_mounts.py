@@ -280,6 +280,9 @@ def _own_mount(b: Builder, spec: RuntimeSpec, m: MountPoint, facts: HostFacts) -
     o = parse_options(m.options, bind=False)
     kind = "cgroup2" if m.type == "cgroup" else m.type
     flags, data = o.flags, _label(spec, m, o.data)
+    if kind == "cgroup2" and not any(n.type == "cgroup" for n in spec.linux.namespaces):
+        # from the host's own cgroup namespace a mount sets the options of all of them: they are to stay what they are
+        data = ",".join(filter(None, (data, facts.unified_options)))
     # what is to be made or mounted in it must find it writable: read-only comes at the end
     late = kind == "tmpfs" and flags & 1
     at_kernel = m.destination.startswith(("/proc", "/sys"))

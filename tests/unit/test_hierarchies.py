@@ -26,7 +26,7 @@ def look(
 def test_the_real_top_may_hold_processes() -> None:
     files = {"/sys/fs/cgroup/cgroup.controllers": "cpu memory", "/sys/fs/cgroup/cgroup.procs": "1\n2\n3\n"}
     found = look(ROOT_V2, "0::/user.slice/user-0.slice/session-1.scope", files)
-    assert (found.base, found.obstacle) == ("", "")
+    assert (found.base, found.obstacle, found.options) == ("", "", "nsdelegate")
     assert set(found.controllers) == {"cpu", "memory"} and not any(c.obstacle for c in found.controllers.values())
 
 

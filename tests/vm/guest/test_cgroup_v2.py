@@ -154,3 +154,17 @@ def test_init_and_read_only_root() -> None:
         "host", ["sh", "-c", "echo $$; touch /usr/x || touch /dev/shm/x; exit 3"], text=True, init=True, read_only=True
     )
     assert (r.exit_code, str(r.stdout).strip()) == (3, "2")
+
+
+def test_the_hosts_options_stay() -> None:
+    """A mount in the host's own cgroup namespace sets the options of the file system itself."""
+
+    def options() -> str:
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            return next(line.split()[-1] for line in f if " - cgroup2 " in line)
+
+    before = options()
+    assert "nsdelegate" in before and "memory_recursiveprot" in before
+    r = pycontain.run("host", ["cat", "/sys/fs/cgroup/cgroup.controllers"], cgroupns="host", text=True)
+    assert r.exit_code == 0 and "memory" in str(r.stdout).split()
+    assert options() == before
