@@ -22,6 +22,7 @@ ALSO = tuple(
         "test_many_layers",
         "test_launch",
         "test_stats",
+        "test_exec",
     )
 )
 ALSO += tuple(
