@@ -158,7 +158,10 @@ def _late_member(found: Foreground) -> cgroups.Member:
     """A cgroup with a freezer, which a start goes without; removed with all that is its owner's."""
     member = _late_directory(found)
     if member is None:
-        raise Unsupported("cannot pause: this host has neither cgroup v2 nor v1's freezer. Commit with --pause=false")
+        raise Unsupported(
+            "cannot pause: there is neither a cgroup v2 nor a v1 freezer here that this user may use. Run as root; a commit needs none "
+            "with --pause=false"
+        )
     try:
         os.makedirs(member.directory, 0o755, exist_ok=True)
     except OSError as e:

@@ -14,6 +14,7 @@ from typing import Any
 
 import census
 import pytest
+from ordinary_user import OrdinaryUser
 
 from pycontain.engine import containers
 from pycontain.errors import Conflict, ContainerNotFound, InvalidArgument
@@ -476,3 +477,38 @@ def test_through_the_engine(roots: Roots) -> None:
             command("create", "host", "true")
             for digit in "0123456789abcdef":
                 detached.find_id(roots, digit)
+
+
+# --- an ordinary user's -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_of_the_user_left")
+def test_an_ordinary_users(user: OrdinaryUser) -> None:
+    def done(*words: str, code: int = 0) -> str:
+        ended = user.pycontain(*words)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        return ended.stdout
+
+    done(
+        "run",
+        "-d",
+        "--name",
+        "it",
+        "host",
+        "sh",
+        "-c",
+        "trap 'exit 7' TERM; touch /tmp/mine; id -u; while :; do sleep 0.05; done",
+    )
+    assert census.poll_until(lambda: done("logs", "it") == "0\n")
+    assert done("ps", "--format", "{{.Names}} {{.State}}") == "it running\n"
+    assert done("exec", "it", "ls", "/tmp/mine") == "/tmp/mine\n"
+    done("stop", "it")
+    assert done("wait", "it") == "7\n"
+    done("start", "it")
+    done("kill", "it")
+    assert done("wait", "it") == "137\n"
+    done("rm", "it")
+    assert done("ps", "-aq") == ""
+    for root, *names in ((user.data_root, "containers/names", "containers"), (user.run_root, "containers")):
+        for name in names:
+            Path(root, name).rmdir()
