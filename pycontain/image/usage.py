@@ -12,7 +12,21 @@ import os
 from ..errors import ImageNotFound
 from .workspace import locked
 
-__all__ = ["hold_image", "hold_unrecorded", "try_claim"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .rootfs import RootFS
+
+__all__ = ["hold_image", "hold_rootfs", "hold_unrecorded", "try_claim"]
+
+
+def hold_rootfs(data_root: str, image: str, rootfs: RootFS) -> int:
+    """The descriptor whose life keeps what a container runs on from being removed; -1 when it is no image's. ``image``: as it was
+    asked for. Raises: ImageNotFound: it is being removed."""
+    if not rootfs.image_id:
+        return -1
+    if image.startswith("oci:"):
+        return hold_unrecorded(data_root, rootfs.image_id, rootfs.lower)
+    return hold_image(data_root, rootfs.image_id)
 
 
 def hold_unrecorded(data_root: str, image_id: str, lower: tuple[str, ...]) -> int:

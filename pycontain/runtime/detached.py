@@ -21,11 +21,11 @@ from .. import _native
 from ..errors import Conflict, ContainerNotFound, InvalidArgument, errno_name
 from ..host import probe
 from ..image.rootfs import ImageConfig
-from ..image.workspace import inherit_nothing, make_data_dir, release, replace_file
+from ..image.workspace import inherit_nothing, make_data_dir, release, replace_file, workspace
 from ..record import record, replaced
 from ..request import Device, DeviceRate, Mount, RunRequest, Ulimit
 from ..spec.runtime import IDMapping
-from . import monitor
+from . import monitor, names
 from .foreground import Foreground
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ __all__ = [
     "find_id",
     "list_all",
     "load",
-    "make_directories",
+    "publish",
     "run_directory_of",
     "state_of",
     "write",
@@ -162,10 +162,14 @@ def _decoded(value: Any) -> Any:
 
 
 def write(roots: Roots, found: Detached) -> None:
-    """Durably, by rename. The caller holds the lock, or has just made the directory."""
-    names: tuple[str, ...] = type(found)._names  # type: ignore[attr-defined]
-    document = {"format": _FORMAT, **{name: _encoded(getattr(found, name)) for name in names}}
-    replace_file(f"{directory_of(roots, found.id)}/config", json.dumps(document).encode("utf-8", "surrogateescape"))
+    """Durably, by rename. The caller holds the lock."""
+    _write(directory_of(roots, found.id), found)
+
+
+def _write(directory: str, found: Detached) -> None:
+    fields: tuple[str, ...] = type(found)._names  # type: ignore[attr-defined]
+    document = {"format": _FORMAT, **{name: _encoded(getattr(found, name)) for name in fields}}
+    replace_file(f"{directory}/config", json.dumps(document).encode("utf-8", "surrogateescape"))
 
 
 def load(roots: Roots, container_id: str) -> Detached:
@@ -378,14 +382,18 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
         raise _damaged(path, str(error)[:100]) from None
 
 
-def make_directories(roots: Roots, container_id: str) -> None:
+def publish(roots: Roots, found: Detached) -> None:
+    """Make the directory of a container: it is there with its configuration, or not at all. Raises: OSError."""
     # closed to others: what a container writes may be a setuid program, and its id is in the title of its monitor
     make_data_dir(f"{roots.data_root}/containers")
     make_data_dir(f"{roots.data_root}/containers/names")
-    directory = directory_of(roots, container_id)
-    os.mkdir(directory, 0o700)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        inherit_nothing(fd, 0o700)
-    finally:
-        os.close(fd)
+    names.forget_stale(roots)
+    with workspace(roots.data_root) as (work, work_fd):
+        os.mkdir("container", 0o700, dir_fd=work_fd)
+        fd = os.open("container", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)
+        try:
+            inherit_nothing(fd, 0o700)
+        finally:
+            os.close(fd)
+        _write(f"{work}/container", found)
+        os.rename(f"{work}/container", directory_of(roots, found.id))

@@ -8,7 +8,7 @@ import time
 from .. import _native, parse
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..host import probe
-from ..image.usage import hold_image, hold_unrecorded
+from ..image.usage import hold_rootfs
 from ..image.workspace import replace_file
 from ..plan import plan
 from ..plan_bytes import Place
@@ -24,7 +24,7 @@ from .detached import (
     changing,
     directory_of,
     load,
-    make_directories,
+    publish,
     run_directory_of,
     state_of,
     write,
@@ -34,6 +34,7 @@ from .failure import describe
 from .foreground import config_as_run
 from .generate import environment, init_target, program_args
 from .look import look
+from .reservations import holder_of_name
 from .running import generated
 from .session import Session
 
@@ -71,14 +72,13 @@ def create(
     found = look(request, data_root=roots.data_root)
     container_id = os.urandom(32).hex()
     made = Detached(
-        id=container_id, name=request.name or "", created=time.time(), request=request, image_id=found.rootfs.image_id,
+        id=container_id, name=container_id[:12], created=time.time(), request=request, image_id=found.rootfs.image_id,
         args=program_args(request, found), lower=found.rootfs.lower, config=config_as_run(request, found.rootfs.config),
         auto_remove=auto_remove, restart=restart or Restart(), logging=logging or Logging(), open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
     )  # fmt: skip
     try:
-        make_directories(roots, container_id)
-        names.forget_stale(roots)
+        publish(roots, made)
     except OSError as e:
         raise _cannot("make", roots, e) from None
     try:
@@ -121,13 +121,7 @@ def _named(roots: Roots, wanted: str | None, container_id: str) -> str:
 
 def _check_foreground(roots: Roots, name: str, container_id: str) -> None:
     """Ours is there before the look at theirs: so never both of us have it."""
-    if not os.path.lexists(f"{roots.run_root}/names/{name}"):
-        return
-    session = Session(roots, probe(), detached=True)
-    try:
-        held_id = session.holder_of_name(name)
-    finally:
-        session.close()
+    held_id = holder_of_name(roots, name)
     if held_id:
         names.forget(roots, name, container_id)
         raise Conflict(
@@ -168,7 +162,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
     # the name may be another image's by now
     request = replaced(found.request, image=found.image_id or found.request.image, pull="never")
     resolved = look(request, data_root=roots.data_root)
-    image_fd = _hold(request, resolved, roots)
+    image_fd = hold_rootfs(roots.data_root, found.request.image, resolved.rootfs)
     try:
         session = Session(roots, probe(), detached=True)
         try:
@@ -195,15 +189,6 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
     finally:
         if image_fd >= 0:
             os.close(image_fd)  # the monitor has it as well, and with it the lock
-
-
-def _hold(request: RunRequest, resolved: Resolved, roots: Roots) -> int:
-    image_id = resolved.rootfs.image_id
-    if not image_id:
-        return -1
-    if request.image.startswith("oci:"):
-        return hold_unrecorded(roots.data_root, image_id, resolved.rootfs.lower)
-    return hold_image(roots.data_root, image_id)
 
 
 def _ready(

@@ -13,6 +13,8 @@ import socket
 import struct
 
 from .. import _native
+from ..errors import SetupFailed, errno_name
+from .held import is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,45 +47,51 @@ def start(
     src/c/monitor.c has them. ``held``: descriptors that it only keeps open, for their locks. ``client``: the other end of a
     Control's socket (:meth:`Control.pair`), attached before the container has said anything; it stays the caller's.
 
-    Raises: StartFailure, with nothing left running; OSError: the monitor cannot be executed, or says nothing.
+    Raises: StartFailure, with nothing left running; SetupFailed: the monitor cannot be executed, or says nothing.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            argv = [MONITOR, data_dir, run_dir, LAUNCH, *words]
-            _, pidfd = _native.spawn_helper(argv, theirs.fileno())
-        try:
-            _native.reap(pidfd, _native.Exit(), block=True)  # it has cloned itself
-        finally:
-            os.close(pidfd)
+            _execute([MONITOR, data_dir, run_dir, LAUNCH, *words], theirs.fileno())
         ours.settimeout(_TIMEOUT_S)
         fds = array.array("i", [fd for fd in (*slots, *held, client) if fd >= 0])
         marks = bytes(b"-+"[fd >= 0] for fd in slots) + b"k" * len(held) + (b"@" if client >= 0 else b"")
-        ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
-        answer = ours.recv(_ANSWER.size)
+        try:
+            ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
+            answer = ours.recv(_ANSWER.size)
+        except (TimeoutError, ConnectionError):
+            answer = b""
     if len(answer) != _ANSWER.size:
-        raise ChildProcessError(f"the monitor {MONITOR} has ended without an answer")
+        raise SetupFailed(
+            f"the monitor {MONITOR} has ended, or hangs, without saying whether the container runs: was it killed? Try again",
+            step="monitor", errno=0,
+        )  # fmt: skip
     err, pid, step, errno, section, arg = _ANSWER.unpack(answer)
     if err:
         raise _native.StartFailure(_native.step_name(step), errno, _native.SECTIONS[section], arg)
     return int(pid)
 
 
+def _execute(argv: list[str], fd: int) -> None:
+    try:
+        _, pidfd = _native.spawn_helper(argv, fd)
+    except OSError as e:
+        from .forbidden import cause
+
+        raise SetupFailed(
+            f"cannot start the monitor {argv[0]}: {e.strerror} ({errno_name(e.errno or 0)}). "
+            f"{cause(e.errno or 0) or 'Install or build pycontain again'}",
+            step="monitor", errno=e.errno or 0,
+        ) from None  # fmt: skip
+    try:
+        _native.reap(pidfd, _native.Exit(), block=True)  # it has cloned itself
+    finally:
+        os.close(pidfd)
+
+
 def is_alive(run_dir: str) -> bool:
     """Whether a monitor holds the container's lock."""
-    import fcntl
-
-    try:
-        fd = os.open(f"{run_dir}/lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask at once do not see each other
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_held(f"{run_dir}/lock")
 
 
 def read_state(data_dir: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from .. import _native, parse
 from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
-from ..image.usage import hold_image, hold_unrecorded
+from ..image.usage import hold_rootfs
 from ..image.workspace import release
 from ..plan import plan
 from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
@@ -244,7 +244,7 @@ def _ready_on(
             session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), session.facts) else ()
         )
         if request.name is not None:
-            session.reserve_name(request.name, container_id)
+            session.reserved.reserve_name(request.name, container_id)
     except BaseException:
         session.ids.release(request, maps)
         raise
@@ -280,13 +280,8 @@ def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:
     """What the request depends on, and the descriptor that keeps its image, or -1."""
     for attempt in range(_HOLD_ATTEMPTS):
         found = look(request, data_root=data_root)
-        image_id = found.rootfs.image_id
-        if not image_id:
-            return found, -1
         try:
-            if request.image.startswith("oci:"):
-                return found, hold_unrecorded(data_root, image_id, found.rootfs.lower)
-            return found, hold_image(data_root, image_id)
+            return found, hold_rootfs(data_root, request.image, found.rootfs)
         except ImageNotFound:
             # removed since it was looked up; another one may have the name by now, or a pull bring it
             forget_images()
@@ -400,7 +395,7 @@ class Running:
     def _release(self) -> None:
         """What it had reserved is free again."""
         if self.request.name is not None:
-            self._session.release_name(self.request.name)
+            self._session.reserved.release_name(self.request.name)
         maps, self._maps = self._maps, _NO_MAPS
         self._session.ids.release(self.request, maps)
         image_fd, self.image_fd = self.image_fd, -1

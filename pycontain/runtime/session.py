@@ -13,11 +13,12 @@ import os
 from _thread import RLock
 
 from .. import _native, limits
-from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..errors import SetupFailed, Unsupported, errno_name
 from ..image.workspace import inherit_nothing
 from ..limits import CGROUP_BASE
 from . import cgroup_tree
 from . import template as templates
+from .reservations import Reservations
 from .userns import IdRanges
 
 TYPE_CHECKING = False
@@ -128,8 +129,8 @@ class Session:
         self._cgroups_made: set[str] = set()
         self._resources_made: set[Resources] = set()
         self._templates: dict[tuple[object, ...], templates.Template] = {}
-        self._names: set[str] = set()
-        self.ids = IdRanges(roots.run_root, self.owner, facts, self._forget_all_dead)
+        self.reserved = Reservations(roots, self.owner)
+        self.ids = IdRanges(roots.run_root, self.owner, facts, self.reserved.forget_dead_in)
         self._guardian = -1
         self._lock_fd = -1
         self._alive_fd = -1  # write end of the guardian's pipe
@@ -259,14 +260,7 @@ class Session:
             finally:
                 if fd >= 0:
                     os.close(fd)
-        for directory in self._reservations:  # a guardian knows none of them
-            if os.path.isdir(directory):
-                self._forget_all_dead(directory)
-
-    @property
-    def _reservations(self) -> tuple[str, ...]:
-        """Directories of links that name their owner."""
-        return f"{self.roots.run_root}/names", self.ids.directory
+        self.reserved.forget_dead()
 
     def _remove_owner(self, owner: str) -> None:
         for cgroup in self._cgroup_dirs(owner):
@@ -279,7 +273,7 @@ class Session:
             cgroup_tree.step_back(self.facts.unified + self.facts.cgroup_base)
         _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}")
         _native.remove_tree(f"{self.roots.run_root}/templates-{owner}")
-        self._forget_names(owner)
+        self.reserved.forget_all_of(owner)
         _native.remove_tree(f"{self.roots.data_root}/ephemeral/{owner}.lock")
 
     def _release(self) -> None:
@@ -292,8 +286,7 @@ class Session:
         for t in self._templates.values():
             t.close()
         self._templates.clear()
-        for name in list(self._names):
-            self.release_name(name)
+        self.reserved.release_names()
         self.ids.close()
         self._remove_owner(self.owner)
         self._release()
@@ -330,113 +323,6 @@ class Session:
             os.close(self._guardian)
             self._guardian = -1
         self._release()
-
-    # --- names ----------------------------------------------------------------------------------------------------
-
-    def reserve_name(self, name: str, container_id: str) -> None:
-        """Raises Conflict when a living container has the name. The reservation is a lock that dies with us."""
-        directory = f"{self.roots.run_root}/names"
-        try:
-            os.makedirs(directory, 0o755, exist_ok=True)
-            self._reserve_name(name, f"{directory}/{name}", f"{self.owner}/{container_id}")
-            # ours first, then the look at theirs, who do it the other way round: so never both of us have it
-            if os.path.lexists(f"{self.roots.data_root}/containers/names/{name}"):
-                self._check_detached(name)
-        except OSError as e:
-            raise SetupFailed(
-                f"cannot reserve the name {name!r} in the run root {self.roots.run_root}: {e.strerror} "
-                f"({errno_name(e.errno or 0)}). Give a --run-root that this user may write to, or leave out --name",
-                step="name", errno=e.errno or 0,
-            ) from None  # fmt: skip
-
-    def _check_detached(self, name: str) -> None:
-        from .names import holder_of
-
-        held_id = holder_of(self.roots, name)
-        if held_id:
-            self.release_name(name)
-            raise Conflict(
-                f"the name {name!r} is already in use by container {held_id[:12]}. Remove or rename that container, or choose another name"
-            )
-
-    def holder_of_name(self, name: str) -> str:
-        """The id of the container in the foreground of a living process that has the name; "" when none has."""
-        try:
-            holder, _, held_id = os.readlink(f"{self.roots.run_root}/names/{name}").partition("/")
-        except OSError:
-            return ""
-        return held_id if self._alive(holder) else ""
-
-    def _reserve_name(self, name: str, path: str, target: str) -> None:
-        for _ in range(8):
-            try:
-                os.symlink(target, path)
-                self._names.add(name)
-                return
-            except FileExistsError:
-                pass
-            try:
-                holder, _, held_id = os.readlink(path).partition("/")
-            except FileNotFoundError:
-                continue
-            if self._alive(holder):
-                raise Conflict(
-                    f"the name {name!r} is already in use by container {held_id[:12]}. Stop that container, or choose another name"
-                )
-            self._forget_if_dead(path)
-        raise Conflict(f"the name {name!r} is being taken by others at this moment: try again")
-
-    def _forget_names(self, owner: str) -> None:
-        for directory in self._reservations:
-            try:
-                names = os.listdir(directory)
-            except FileNotFoundError:
-                continue
-            for name in names:
-                try:
-                    if os.readlink(f"{directory}/{name}").startswith(owner + "/"):
-                        os.unlink(f"{directory}/{name}")
-                except OSError:
-                    pass  # released meanwhile
-
-    def _forget_all_dead(self, directory: str) -> None:
-        for name in os.listdir(directory):
-            self._forget_if_dead(f"{directory}/{name}")
-
-    def _forget_if_dead(self, path: str) -> None:
-        """Removes the name ``path`` when its holder is dead. Looked at again under a lock: of two that find it dead at
-        once, the slower one would remove the quicker one's new reservation."""
-        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
-            if not self._alive(os.readlink(path).partition("/")[0]):
-                os.unlink(path)
-        except FileNotFoundError:
-            pass  # released meanwhile
-        finally:
-            os.close(directory)
-
-    def _alive(self, owner: str) -> bool:
-        if owner == self.owner:
-            return True
-        try:
-            fd = os.open(f"{self.roots.data_root}/ephemeral/{owner}.lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask at once do not see each other
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
-        return False
-
-    def release_name(self, name: str) -> None:
-        self._names.discard(name)
-        try:
-            os.unlink(f"{self.roots.run_root}/names/{name}")
-        except FileNotFoundError:
-            pass
 
     # --- cgroups --------------------------------------------------------------------------------------------------
 

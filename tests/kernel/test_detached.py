@@ -17,7 +17,7 @@ import pytest
 from ordinary_user import OrdinaryUser
 
 from pycontain.engine import containers
-from pycontain.errors import Conflict, ContainerNotFound, InvalidArgument
+from pycontain.errors import Conflict, ContainerNotFound, InvalidArgument, SetupFailed
 from pycontain.runtime import detached, monitor
 from pycontain.runtime.roots import Roots
 
@@ -389,10 +389,50 @@ def test_a_command_that_is_killed_while_it_starts_one(roots: Roots) -> None:
         ) as starting:
             time.sleep(0.05 + delay / 1000)
             starting.kill()
-        command("ps", "-a")
-        for container_id in detached.ids(roots):
+        shown = command("ps", "-a", "--no-trunc", "-q").stdout.split()
+        assert sorted(shown) == sorted(detached.ids(roots))  # none that is there by half, and that nobody sees
+        for container_id in shown:
             command("rm", "-f", container_id)
         assert detached.ids(roots) == []
+
+
+def test_a_monitor_that_says_nothing(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("--name", "it", "host", "true")
+    command("wait", "it")
+    for program, wrong in (
+        ("/bin/true", "without saying whether the container runs"),
+        ("/no/such/monitor", "cannot start the monitor"),
+    ):
+        monkeypatch.setattr(monitor, "MONITOR", program)
+        with pytest.raises(SetupFailed, match=wrong):
+            containers.start(roots, "it")
+    monkeypatch.undo()
+    monkeypatch.setenv("PYCONTAIN_DATA_ROOT", roots.data_root)
+    monkeypatch.setenv("PYCONTAIN_RUN_ROOT", roots.run_root)
+    containers.start(roots, "it")
+    assert containers.wait(roots, "it") == 0
+
+
+def test_from_a_layout_elsewhere(roots: Roots, tmp_path: Path) -> None:
+    """Its layers are no image's of the store; a removal leaves them alone as long as it runs."""
+    import io
+
+    from image_cases import member, tar
+
+    import pycontain
+
+    program = member("bin/busybox", data=Path("/bin/busybox").read_bytes(), mode=0o755)
+    pycontain.Image.import_tar(io.BytesIO(tar(program)), "x:1").save(tmp_path / "oci.tar", format="oci-archive")
+    (tmp_path / "layout").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "oci.tar", "-C", tmp_path / "layout"], check=True)
+    (image,) = pycontain.images()
+    image.remove()
+    run("--name", "it", f"oci:{tmp_path}/layout", "/bin/busybox", "sleep", "1000")
+    command("image", "prune", "-af")
+    command("kill", "it")
+    command("wait", "it")
+    command("start", "it")
+    assert state("it") == "running"
 
 
 def test_damaged_files(roots: Roots) -> None:
