@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import parse
-from .arguments import Command, Option, converted, count, read
+from .arguments import Command, count, read
 from .each_container import for_each
 from .output import one_for_errors
+from .stop import OPTIONS, how
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +17,7 @@ COMMAND = Command(
     "pycontain restart",
     "[OPTIONS] CONTAINER [CONTAINER...]",
     "Stop containers, and start them again.",
-    (
-        Option("-h --help", "", "print this"),
-        Option("-s --signal", "SIGNAL", "instead of the container's own, or its image's: TERM, SIGTERM or 15"),
-        Option(
-            "-t --timeout",
-            "SECONDS",
-            "how long to wait before SIGKILL; -1 for ever (the container's own: 10)",
-            aliases=("--time",),
-        ),
-    ),
+    OPTIONS,
     interspersed=True,
 )
 
@@ -34,14 +25,7 @@ COMMAND = Command(
 def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
     count(command, words, 1, None)
-    signal = values.signal or ""
-    if signal:
-        converted("signal", parse.signal_number, signal)
-    grace = (
-        converted("timeout", lambda value: parse.integer(value, -1, 1 << 31), values.timeout)
-        if values.timeout
-        else None
-    )
+    signal, grace = how(values)
     from ..engine import containers as engine
 
     return one_for_errors(

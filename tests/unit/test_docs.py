@@ -7,14 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pycontain.cli.main import COMMANDS as MAIN
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
-COMMANDS = (
-    "run", "exec", "pull", "push", "images", "history", "inspect", "tag", "rmi", "save", "load", "import", "export", "commit", "image",
-    "image inspect", "image prune", "image tree", "manifest", "manifest inspect", "search",
-    "ps", "container inspect", "stats", "diff", "port",
-    "login", "logout", "attach", "start", "doctor", "version",
-)  # fmt: skip
+GROUPS = ("container", "image", "manifest")
+# under another name it is another page only where it is another command
+ALONE = ("container inspect", "container prune", "image inspect", "image prune", "image tree", "manifest inspect")
+
+
+def _commands() -> list[str]:
+    """All, each followed by what is only below it."""
+    found = []
+    for name in MAIN:
+        if name != "help":
+            found += [name, *(each for each in ALONE if each.startswith(f"{name} "))]
+    return found
 
 
 def _help(*words: str) -> str:
@@ -34,8 +42,17 @@ def _page() -> str:
         "else that fails.\n"
     )
     parts = [head, f"## pycontain\n\n```\n{_help()}\n```\n"]
-    parts += [f"## pycontain {name}\n\n```\n{_help(*name.split())}\n```\n" for name in COMMANDS]
+    parts += [f"## pycontain {name}\n\n```\n{_help(*name.split())}\n```\n" for name in _commands()]
     return "\n".join(parts)
+
+
+def test_what_is_only_below_a_group_has_its_page() -> None:
+    from importlib import import_module
+
+    flat = {module for module, _ in MAIN.values()}
+    for group in GROUPS:
+        for verb, (module, _) in import_module(f"pycontain.cli.{group}").COMMAND.commands.items():
+            assert (module not in flat) == (f"{group} {verb}" in ALONE), f"{group} {verb}"
 
 
 def test_reference_page_is_the_help() -> None:
