@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 
 from . import options as _options
-from .container import Container, _input_bytes, _roots, completed, raise_for
+from .capture import completed, input_bytes, raise_for
+from .container import Container, _roots
 from .result import CompletedContainer, Outcome
 from .runtime.running import Running, start
 from .streams import DEVNULL, PIPE, Exchange, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from threading import Event
     from types import TracebackType
     from typing import IO, Any, TypeVar
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .engine.image import Image
     from .inside import Exec
-    from .options import RunOptions
+    from .options import ExecOptions, RunOptions
     from .request import RunRequest
     from .runtime.executing import Executing
     from .runtime.roots import Roots
@@ -53,7 +54,7 @@ async def run(
     **options: Unpack[RunOptions],
 ) -> CompletedContainer:
     """:func:`pycontain.run` for asyncio: same arguments, result and errors. Cancelling kills the container."""
-    data = _input_bytes(input, stdin, encoding, errors)
+    data = input_bytes(input, stdin, encoding, errors)
     request = _options.request(image, args, options)
     roots = _roots(data_root, run_root)
     streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
@@ -241,20 +242,13 @@ class AsyncContainer:
         errors: str = "replace",
         timeout: float | None = None,
         check: bool = False,
-        user: str | int | None = None,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        privileged: bool = False,
-        tty: bool = False,
+        **options: Unpack[ExecOptions],
     ) -> CompletedContainer:
         """:meth:`pycontain.Container.exec` for asyncio: same arguments, result and errors. Cancelling kills the program."""
         from .inside import Exec
 
-        data = _input_bytes(input, stdin, encoding, errors)
-        asked = Exec(
-            self.container._running, args, data, stdin, stdout, stderr, user=user, env=env, workdir=workdir,
-            privileged=privileged, tty=tty,
-        )  # fmt: skip
+        data = input_bytes(input, stdin, encoding, errors)
+        asked = Exec(self.container._running, args, data, stdin, stdout, stderr, **options)
         executing = await _exec_started(asked)
         try:
             exchange = asked.exchange(executing)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import select
 import time
 
 from . import options as _options
-from .errors import InvalidArgument, TimeoutExpired
-from .result import CompletedContainer, Outcome, Usage
+from .capture import completed, decoded, drive, input_bytes, raise_for
+from .errors import TimeoutExpired
+from .result import CompletedContainer, Usage
 from .runtime.roots import Roots, default_roots
 from .runtime.running import Running, start
 from .streams import DEVNULL, PIPE, Exchange, Streams
@@ -16,14 +16,14 @@ from .streams import DEVNULL, PIPE, Exchange, Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import IO, Any
 
     from typing_extensions import Unpack
 
     from .engine.image import Image
-    from .options import RunOptions, UpdateOptions
+    from .options import ExecOptions, RunOptions, UpdateOptions
     from .runtime.cgroups import Events, Pressure
     from .runtime.executing import Executing
 
@@ -59,7 +59,7 @@ def run(
     Raises: InvalidArgument, ImageNotFound, Conflict, Unsupported, ProgramNotFound, NotExecutable, SetupFailed; with
     ``check`` also ContainerExited (exit code not 0) and TimeoutExpired.
     """
-    data = _input_bytes(input, stdin, encoding, errors)
+    data = input_bytes(input, stdin, encoding, errors)
     request = _options.request(image, args, options)
     roots = _roots(data_root, run_root)
     streams = Streams(PIPE if data is not None else DEVNULL if stdin is None else stdin, stdout, stderr)
@@ -70,7 +70,7 @@ def run(
         stdin_fd, stdout_fd, stderr_fd = streams.child
         running = start(request, roots=roots, stdin=stdin_fd, stdout=stdout_fd, stderr=stderr_fd, into=held)
         streams.close_child()
-        timed_out = not _drive(running, exchange, deadline)
+        timed_out = not drive(running, exchange, deadline)
         if timed_out:
             running.kill(_SIGKILL)
         outcome = running.wait()
@@ -91,81 +91,6 @@ def run(
 
 def _roots(data_root: str | None, run_root: str | None) -> Roots:
     return default_roots(data_root, run_root)
-
-
-def _input_bytes(input: bytes | str | None, stdin: object, encoding: str, errors: str) -> bytes | None:
-    if input is None:
-        return None
-    if stdin is not None:
-        raise InvalidArgument("stdin and input may not both be used: input is what stdin reads")
-    return input.encode(encoding, errors) if isinstance(input, str) else bytes(input)
-
-
-def _drive(running: Running | Executing, exchange: Exchange, deadline: float | None) -> bool:
-    """Exchanges bytes until the container has ended; False when the deadline came first."""
-    poller = select.poll()
-    poller.register(running.pidfd, select.POLLIN)
-    for fd in exchange.wants_read:
-        poller.register(fd, select.POLLIN)
-    writing = exchange.wants_write
-    if writing >= 0:
-        poller.register(writing, select.POLLOUT)
-    while True:
-        left = None if deadline is None else (deadline - time.monotonic()) * 1000
-        if left is not None and left <= 0:
-            return False
-        for fd, _ in poller.poll(left):
-            if fd == running.pidfd:
-                running.note_end()
-                return True
-            if fd == writing:
-                exchange.on_writable()
-                if exchange.wants_write < 0:
-                    poller.unregister(fd)
-            else:
-                exchange.on_readable(fd)
-                if fd not in exchange.wants_read:
-                    poller.unregister(fd)
-
-
-def _decoded(data: bytes | None, text: bool, encoding: str, errors: str) -> bytes | str | None:
-    return data.decode(encoding, errors) if text and data is not None else data
-
-
-def completed(
-    running: Running | Executing,
-    outcome: Outcome,
-    exchange: Exchange,
-    *,
-    text: bool,
-    encoding: str,
-    errors: str,
-    timed_out: bool,
-) -> CompletedContainer:
-    """The public result of an ended container or exec (shared with the asyncio face)."""
-    return CompletedContainer(
-        args=running.args,
-        image=running.image,
-        id=running.id,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        oom_killed=outcome.oom_killed,
-        timed_out=timed_out,
-        stdout=_decoded(exchange.output(1), text, encoding, errors),
-        stderr=_decoded(exchange.output(2), text, encoding, errors),
-        usage=outcome.usage,
-        phases=outcome.phases,
-    )
-
-
-def raise_for(result: CompletedContainer, timeout: float | None) -> None:
-    """What ``check=True`` means."""
-    if result.timed_out:
-        what = result.args[0] if result.args else result.image
-        raise TimeoutExpired(
-            f"{what!r} did not end within {timeout} seconds and was killed (container {result.id[:12]})", result
-        )
-    result.check_returncode()
 
 
 class Container:
@@ -316,11 +241,7 @@ class Container:
         errors: str = "replace",
         timeout: float | None = None,
         check: bool = False,
-        user: str | int | None = None,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        privileged: bool = False,
-        tty: bool = False,
+        **options: Unpack[ExecOptions],
     ) -> CompletedContainer:
         """Runs one more program in the container and waits for it, as ``docker exec`` does.
 
@@ -335,26 +256,14 @@ class Container:
         """
         from .inside import Exec
 
-        data = _input_bytes(input, stdin, encoding, errors)
-        asked = Exec(
-            self._running,
-            args,
-            data,
-            stdin,
-            stdout,
-            stderr,
-            user=user,
-            env=env,
-            workdir=workdir,
-            privileged=privileged,
-            tty=tty,
-        )
+        data = input_bytes(input, stdin, encoding, errors)
+        asked = Exec(self._running, args, data, stdin, stdout, stderr, **options)
         deadline = None if timeout is None else time.monotonic() + timeout
         held: list[Executing] = []
         try:
             executing = asked.start(held)
             exchange = asked.exchange(executing)
-            timed_out = not _drive(executing, exchange, deadline)
+            timed_out = not drive(executing, exchange, deadline)
             if timed_out:
                 executing.kill(_SIGKILL)
             outcome = executing.wait()
@@ -399,9 +308,9 @@ class Container:
                 except BrokenPipeError:
                     pass  # the program does not read its input: its right
             self._take_back_files()
-            self._exchange = Exchange(self._streams, _input_bytes(input, None, self._encoding, self._errors))
+            self._exchange = Exchange(self._streams, input_bytes(input, None, self._encoding, self._errors))
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._running.outcome is None and not _drive(self._running, self._exchange, deadline):
+        if self._running.outcome is None and not drive(self._running, self._exchange, deadline):
             raise TimeoutExpired(f"container {self.id[:12]} still runs after {timeout} seconds", self._partial())
         self._running.wait()
         self._exchange.drain()
@@ -518,7 +427,7 @@ class Container:
 
     def _captured(self, number: int) -> bytes | str | None:
         data = None if self._exchange is None else self._exchange.output(number)
-        return _decoded(data, self._text, self._encoding, self._errors)
+        return decoded(data, self._text, self._encoding, self._errors)
 
     def _partial(self) -> CompletedContainer:
         return CompletedContainer(

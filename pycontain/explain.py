@@ -224,7 +224,7 @@ def _check_format(fmt: str) -> None:
 def explain(request: RunRequest, roots: Roots, fmt: str = "text", *, width: int | None = None) -> str:
     """What ``pycontain run`` would do; nothing is started. Raises what planning raises."""
     from .host import probe
-    from .runtime.running import plan_for
+    from .runtime.shapes import plan_for
 
     _check_format(fmt)
     facts = _whose_plan(probe())
@@ -259,7 +259,8 @@ def explain_timed(
     """
     from . import _native
     from .host import probe
-    from .runtime.running import plan_for, start
+    from .runtime.running import start
+    from .runtime.shapes import plan_for
 
     _check_format(fmt)
     if request.terminal:

@@ -27,8 +27,9 @@ class Exec:
 
     def __init__(
         self, running: Running, args: Sequence[str], data: bytes | None, stdin: int | IO[Any] | None,
-        stdout: int | IO[Any] | None, stderr: int | IO[Any] | None, *, user: str | int | None,
-        env: Mapping[str, str] | Iterable[str] | None, workdir: str | None, privileged: bool, tty: bool,
+        stdout: int | IO[Any] | None, stderr: int | IO[Any] | None, *, user: str | int | None = None,
+        env: Mapping[str, str] | Iterable[str] | None = None, workdir: str | None = None, privileged: bool = False,
+        tty: bool = False,
     ) -> None:  # fmt: skip
         if isinstance(args, str):
             raise InvalidArgument(

@@ -67,6 +67,15 @@ if TYPE_CHECKING:
         oom_score_adj: int
         init: bool
 
+    class ExecOptions(TypedDict, total=False):
+        """Who one more program in a container is, where it differs from the container. ``tty``: a terminal of the container's own."""
+
+        user: str | int
+        env: Mapping[str, str]
+        workdir: str
+        privileged: bool
+        tty: bool
+
     class UpdateOptions(TypedDict, total=False):
         """Limits that can be changed while a container runs; as in RunOptions."""
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 from pycontain import _native, host, options
 from pycontain.plan import Place, plan
-from pycontain.runtime import generate, running
+from pycontain.runtime import generate, shapes
 from pycontain.runtime.cgroup_tree import Claim, claim
 from pycontain.runtime.cgroups import Member, kill
 from pycontain.runtime.failure import describe
@@ -32,7 +32,7 @@ def with_resources(resources: Resources) -> Iterator[None]:
         return dataclasses.replace(resources, devices=resources.devices or usual(request, found).devices)
 
     # a Plan that is kept for the request's shape would not ask
-    with mock.patch.object(generate, "_resources", ours), mock.patch.object(running, "_shapes", {}):
+    with mock.patch.object(generate, "_resources", ours), mock.patch.object(shapes, "_shapes", {}):
         yield
 
 
@@ -52,7 +52,7 @@ def at_path(
     session = session_for(roots, facts)
     request = options.request("host", args or ("sleep", "600"), {})
     container_id = os.urandom(32).hex()
-    spec = running.prepare_spec(request, roots, facts, container_id=container_id)
+    spec = shapes.prepare_spec(request, roots, facts, container_id=container_id)
     wanted = dataclasses.replace(resources or Resources(), devices=spec.linux.resources.devices)
     spec = dataclasses.replace(spec, linux=dataclasses.replace(spec.linux, cgroups_path=path, resources=wanted))
     claimed = claim(wanted, facts, path, tolerated=tolerated)

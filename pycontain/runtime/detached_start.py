@@ -12,7 +12,6 @@ from ..image.usage import hold_rootfs
 from ..image.workspace import replace_file
 from ..plan import plan
 from ..plan_bytes import Place
-from ..plan_mounts import layers_given
 from ..plan_namespaces import host_id
 from ..record import replaced
 from . import monitor, names, volumes
@@ -35,8 +34,9 @@ from .foreground import config_as_run
 from .generate import environment, init_target, program_args
 from .look import look
 from .reservations import holder_of_name
-from .running import generated
 from .session import Session
+from .shapes import generated
+from .slots import Slots, slots_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
                 monitor.start(
                     directory_of(roots, found.id),
                     run_directory_of(roots, found.id),
-                    slots,
+                    slots.fds,
                     _words(roots, found, session),
                     held=held,
                     client=client,
@@ -198,7 +198,7 @@ def _ready(
     roots: Roots,
     session: Session,
     console_size: tuple[int, int],
-) -> tuple[Plan, tuple[int, ...], tuple[str, ...]]:
+) -> tuple[Plan, Slots, tuple[str, ...]]:
     """The Plan, in its file, what its slots take, and its environment."""
     directory = directory_of(roots, found.id)
     layer = f"{directory}/layer"
@@ -206,9 +206,7 @@ def _ready(
     maps = session.ids.mappings(request)
     spec = generated(request, resolved, maps, roots, facts, console_size, found.id, layer)
     session.ensure_cgroups(spec.linux.resources)
-    template = session.template(resolved.rootfs, hosts=request.network == "none", maps=maps)
-    translation = session.ids.translation(maps)
-    layers = session.ids.layers(template, resolved.rootfs.lower, maps) if layers_given(bool(maps[0]), facts) else ()
+    slots = slots_for(session, resolved.rootfs, maps, hosts=request.network == "none")
     hostname = request.hostname or ("" if request.uts == "host" else found.id[:12])
     env = environment(request, resolved, hostname)
     place = Place(container_id=found.id, directory=layer, cgroup_parent=session.cgroup_parent, kept=True)
@@ -219,7 +217,6 @@ def _ready(
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
-    slots = (template.mount_fd, template.top_fd, translation.fd, session.stub_fd, *(each.fd for each in layers))
     return made, slots, env
 
 

@@ -1,4 +1,4 @@
-"""Starting one container and seeing it to its end: session, look-up, Plan (kept by shape), the C core, the accounts."""
+"""Starting one container and seeing it to its end: session, look-up, Plan, the C core, the accounts."""
 
 from __future__ import annotations
 
@@ -7,137 +7,44 @@ import select
 import signal as signals
 import time
 from _thread import allocate_lock
-from operator import attrgetter
 
 from .. import _native, parse
 from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import release
-from ..plan import plan
-from ..plan_bytes import ID_TOKEN, SHORT_ID_TOKEN, Place, Plan
-from ..plan_mounts import layers_given
-from ..request import RunRequest
 from ..result import Outcome, Usage
 from . import volumes
 from .failure import describe
-from .generate import environment, generate, init_target, program_args
+from .generate import environment, init_target, program_args
 from .look import forget_images, look
 from .session import session_for
-from .userns import IdRanges
+from .shapes import shaped
+from .slots import Slots, slots_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host import HostFacts
     from ..image.rootfs import RootFS
-    from ..spec.runtime import Resources, RuntimeSpec
+    from ..plan_bytes import Plan
+    from ..request import RunRequest
+    from ..spec.runtime import Resources
     from .cgroups import Member
     from .entry import Entry
     from .hooks import InsideHooks
     from .look import Resolved
     from .roots import Roots
     from .session import Session
-    from .template import Template
-    from .userns import Descriptor, Mappings
+    from .userns import Mappings
 
-__all__ = ["Running", "generated", "plan_for", "prepare_spec", "start"]
+__all__ = ["Running", "start"]
 
-_BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
-_INIT = os.path.join(_BIN, "pycontain-init")
 _HOLD_ATTEMPTS = 4
 _START_DEADLINE_NS = 60_000_000_000
 
-# What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
-_PER_RUN = frozenset(
-    ("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts", "pull", "platform")
-)
-_shape_of = attrgetter(*(f for f in RunRequest.__dict__["__slots__"] if f not in _PER_RUN))
-
-
-class _Shape:
-    """A Plan for ID_TOKEN, and what its session must have ready."""
-
-    __slots__ = ("hosts", "plan", "resources")
-
-    def __init__(self, made: Plan, resources: Resources, hosts: bool) -> None:
-        self.plan = made
-        self.resources = resources
-        self.hosts = hosts
-
-
 _entries = allocate_lock()
-_shapes: dict[tuple[object, ...], _Shape] = {}
-_SHAPES_KEPT = 256
-
-
 _NO_MAPS: Mappings = ((), ())
-
-
-def prepare_spec(
-    request: RunRequest,
-    roots: Roots,
-    facts: HostFacts,
-    *,
-    console_size: tuple[int, int] = (0, 0),
-    container_id: str = ID_TOKEN,
-) -> RuntimeSpec:
-    """The RuntimeSpec of a request, looked up and checked. Raises InvalidArgument, ImageNotFound, Unsupported."""
-    parse.check(request)
-    found = look(request, data_root=roots.data_root, create=False)
-    ids = IdRanges(roots.run_root, "nobody", facts)
-    maps = ids.preview(request)
-    directory = f"{roots.data_root}/ephemeral/OWNER/{container_id}"
-    return generated(request, found, maps, roots, facts, console_size, container_id, directory)
-
-
-def generated(
-    request: RunRequest,
-    found: Resolved,
-    maps: Mappings,
-    roots: Roots,
-    facts: HostFacts,
-    console_size: tuple[int, int],
-    container_id: str,
-    directory: str,
-) -> RuntimeSpec:
-    """The RuntimeSpec of a request that has been looked up. ``directory``: the container's own."""
-    short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
-    return generate(
-        request, found, facts, maps, short_id=short, console_size=console_size,
-        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT, volumes_dir=volumes.directory_of(directory),
-    )  # fmt: skip
-
-
-def plan_for(
-    request: RunRequest, roots: Roots, *, container_id: str = "0" * 64, facts: HostFacts | None = None
-) -> Plan:
-    """The Plan that :func:`start` would execute, for an owner that does not exist; nothing is made or started."""
-    facts = facts or probe()
-    spec = prepare_spec(request, roots, facts, container_id=container_id)
-    place = Place(
-        container_id=container_id,
-        directory=f"{roots.data_root}/ephemeral/OWNER/{container_id}",
-        cgroup_parent="/pycontain/OWNER",
-    )
-    return plan(spec, facts, place)
-
-
-def _shaped(
-    request: RunRequest, found: Resolved, maps: Mappings, session: Session, console_size: tuple[int, int]
-) -> _Shape:
-    key = (_shape_of(request), tuple(request.mounts), found, maps, session.owner, session.roots, console_size)
-    shape = _shapes.get(key)
-    if shape is None:
-        directory = f"{session.directory}/{ID_TOKEN}"
-        spec = generated(request, found, maps, session.roots, session.facts, console_size, ID_TOKEN, directory)
-        place = Place(container_id=ID_TOKEN, directory=directory, cgroup_parent=session.cgroup_parent)
-        made = plan(spec, session.facts, place)
-        if len(_shapes) >= _SHAPES_KEPT:
-            _shapes.pop(next(iter(_shapes)))
-        shape = _shapes[key] = _Shape(made, spec.linux.resources, request.network == "none")
-    return shape
 
 
 def start(
@@ -168,7 +75,7 @@ def start(
         into.append(running)
     try:
         _native.start(
-            running.plan.data, (stdin, stdout, stderr, *launch.fds), running.started,
+            running.plan.data, (stdin, stdout, stderr, *launch.slots.fds), running.started,
             deadline_ns=launch.deadline_ns(), trace=trace, fault=fault, sync=launch.sync,
         )  # fmt: skip
         if launch.started is not None:
@@ -191,17 +98,15 @@ def start(
 
 
 class _Launch:
-    """What a start needs beside its Plan. ``fds``: the given slots after the streams; they stay open as long as this."""
+    """What a start needs beside its Plan."""
 
-    __slots__ = ("_held", "env", "fds", "inside", "started", "sync")
+    __slots__ = ("env", "inside", "slots", "started", "sync")
 
     def __init__(
-        self, template: Template, translation: Descriptor, stub_fd: int, env: tuple[str, ...], *,
-        layers: tuple[Descriptor, ...] = (), sync: Callable[[int, int, int], None] | None = None,
+        self, slots: Slots, env: tuple[str, ...], *, sync: Callable[[int, int, int], None] | None = None,
         started: Callable[[], None] | None = None, inside: InsideHooks | None = None,
     ) -> None:  # fmt: skip
-        self.fds = (template.mount_fd, template.top_fd, translation.fd, stub_fd, *(each.fd for each in layers))
-        self._held = (template, translation, layers)
+        self.slots = slots
         self.env = env
         self.sync = sync
         self.started = started
@@ -236,13 +141,9 @@ def _ready_on(
     maps = session.ids.mappings(request)
     container_id = os.urandom(32).hex()
     try:
-        shape = _shaped(request, found, maps, session, console_size)
+        shape = shaped(request, found, maps, session, console_size)
         session.ensure_cgroups(shape.resources)
-        template = session.template(found.rootfs, hosts=shape.hosts, maps=maps)
-        translation = session.ids.translation(maps)
-        layers = (
-            session.ids.layers(template, found.rootfs.lower, maps) if layers_given(bool(maps[0]), session.facts) else ()
-        )
+        slots = slots_for(session, found.rootfs, maps, hosts=shape.hosts)
         if request.name is not None:
             session.reserved.reserve_name(request.name, container_id)
     except BaseException:
@@ -258,7 +159,7 @@ def _ready_on(
     running.rootfs = found.rootfs
     if found.volumes:
         _make_volumes(running, found)
-    return running, _Launch(template, translation, session.stub_fd, env, layers=layers)
+    return running, _Launch(slots, env)
 
 
 def _make_volumes(running: Running, found: Resolved) -> None:
@@ -302,7 +203,7 @@ def _ready_bundle(
     running = Running(container_id, request, process.args, bundle.plan, session, begun, fault, resources)
     running.after = after_end(bundle)
     return running, _Launch(
-        bundle.template, bundle.translation, session.stub_fd, process.env, layers=bundle.inside.given, sync=bundle.sync,
+        Slots(bundle.template, bundle.translation, session.stub_fd, bundle.inside.given), process.env, sync=bundle.sync,
         started=lambda: after_start(bundle, running), inside=bundle.inside,
     )  # fmt: skip
 

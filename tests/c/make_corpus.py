@@ -13,7 +13,7 @@ from pycontain.plan import plan
 from pycontain.plan_bytes import Place
 from pycontain.request import Mount, RunRequest, Ulimit
 from pycontain.runtime.roots import Roots
-from pycontain.runtime.running import plan_for
+from pycontain.runtime.shapes import plan_for
 from pycontain.spec.runtime import (
     Hook,
     Hooks,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import census
@@ -15,6 +16,8 @@ import pytest
 from bundles import bundle, user_namespace
 from forks import make_roots
 from ordinary_user import OrdinaryUser, make_user
+from staying import clear
+from terminals import Session
 
 from pycontain.runtime import session
 from pycontain.runtime.roots import Roots
@@ -58,6 +61,29 @@ def roots(base: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
     left = census.left_by(made.data_root, made.run_root)
     remove_root(os.path.dirname(made.data_root))
     assert not left, "left in the roots: " + ", ".join(left)
+
+
+@pytest.fixture
+def staying(roots: Roots) -> Iterator[Roots]:
+    """As ``roots``, for tests whose containers stay: they are removed afterwards."""
+    yield roots
+    clear(roots)
+
+
+@pytest.fixture
+def sessions() -> Iterator[Callable[..., Session]]:
+    made: list[Session] = []
+
+    def make(*words: str) -> Session:
+        made.append(Session(*words))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.code is None:
+            os.kill(each.pid, signal.SIGKILL)
+            os.waitpid(each.pid, 0)
+            os.close(each.fd)
 
 
 def _static_busybox() -> str:

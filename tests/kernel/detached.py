@@ -25,8 +25,8 @@ from pycontain.runtime import monitor
 from pycontain.runtime.look import look
 from pycontain.runtime.monitor import Control
 from pycontain.runtime.roots import Roots
-from pycontain.runtime.running import prepare_spec
 from pycontain.runtime.session import session_for
+from pycontain.runtime.shapes import prepare_spec
 
 __all__ = [
     "INSTANT", "Monitored", "Prepared", "cgroups_of", "end_monitor", "monitored", "output", "prepared", "sh", "until",

@@ -2,119 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
 import signal
-import struct
 import subprocess
-import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import census
 import pytest
-from test_detached import SLEEPER, cleared, command, monitor_pid, run, saying, state  # noqa: F401
+from staying import SLEEPER, command, monitor_pid, run, saying, state
+from terminals import DEADLINE_S, LEAVE, PROGRAM, SAID, Sessions, attached, said
 
 from pycontain.runtime import detached
 from pycontain.runtime.roots import Roots
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
-
-PROGRAM = [sys.executable, "-m", "pycontain"]
-DEADLINE_S = 30.0
-LEAVE = b"\x10\x11"
-SAID = b"read escape sequence\r\n"
-
-
-class Session:
-    """A command on a terminal of its own, 31 by 91."""
-
-    def __init__(self, *words: str) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 91, 0, 0))
-            os.execv(PROGRAM[0], [*PROGRAM, *words])
-        self.seen = b""
-        self.code: int | None = None
-
-    def until(self, found: bytes | Callable[[bytes], bool]) -> None:
-        end = time.monotonic() + DEADLINE_S
-        met = found if callable(found) else lambda seen: found in seen
-        while not met(self.seen):
-            assert select.select([self.fd], [], [], max(0.0, end - time.monotonic()))[0], self.seen
-            try:
-                self.seen += os.read(self.fd, 65536)
-            except OSError:  # EIO: everybody has left
-                assert met(self.seen), self.seen
-                return
-
-    def type(self, data: bytes) -> None:
-        os.write(self.fd, data)
-
-    def is_raw(self) -> bool:
-        return not termios.tcgetattr(self.fd)[3] & termios.ICANON
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def end(self) -> int:
-        """The exit code, after all that it says."""
-        if self.code is None:
-            pidfd = os.pidfd_open(self.pid)
-            try:
-                deadline = time.monotonic() + DEADLINE_S
-                while not select.select([pidfd], [], [], 0)[0]:
-                    assert time.monotonic() < deadline, self.seen
-                    self._read(0.05)
-                while self._read(0):
-                    pass
-            finally:
-                os.close(pidfd)
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            os.close(self.fd)
-        return self.code
-
-    def _read(self, within_s: float) -> bool:
-        if not select.select([self.fd], [], [], within_s)[0]:
-            return False
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError:
-            return False
-        self.seen += data
-        return bool(data)
-
-
-@pytest.fixture
-def sessions() -> Iterator[Callable[..., Session]]:
-    made: list[Session] = []
-
-    def make(*words: str) -> Session:
-        made.append(Session(*words))
-        return made[-1]
-
-    yield make
-    for each in made:
-        if each.code is None:
-            os.kill(each.pid, signal.SIGKILL)
-            os.waitpid(each.pid, 0)
-            os.close(each.fd)
-
-
-Sessions = Callable[..., Session]
-
-
-def attached(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*PROGRAM, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def said(process: subprocess.Popen[bytes], line: bytes) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == line
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("staying")]
 
 
 # --- a terminal -------------------------------------------------------------------------------------------------------
@@ -470,47 +374,3 @@ def test_what_cannot_be_attached_to() -> None:
         assert "runs in the foreground of another command" in command("attach", "front", code=1).stderr
         command("kill", "front")
         process.communicate(timeout=DEADLINE_S)
-
-
-# --- start -a ---------------------------------------------------------------------------------------------------------
-
-
-def test_started_and_attached_from_the_first_word() -> None:
-    command("create", "--name", "it", "host", "sh", "-c", "echo first; echo second >&2; exit 12")
-    for _ in range(10):
-        done = command("start", "-a", "it", code=12)
-        assert (done.stdout, done.stderr) == ("first\n", "second\n")
-    assert "multiple containers at once" in command("start", "-a", "it", "it", code=1).stderr
-    assert command("logs", "it").stdout == "first\n" * 10
-
-
-def test_start_of_one_that_runs_attaches() -> None:
-    run("-i", "--name", "it", "host", "sh", "-c", "echo up; read x; exit $x")
-    saying("it", "up")
-    done = command("start", "-i", "it", input="7\n", code=7)
-    assert done.stdout == ""
-
-
-def test_started_on_our_terminal(sessions: Sessions) -> None:
-    command("create", "-it", "--name", "it", "host", "sh", "-c", "stty size; exec sh")
-    session = sessions("start", "-ai", "it")
-    session.until(b"31 91\r\n")  # from the beginning
-    session.until(lambda seen: seen.rstrip().endswith(b"#"))
-    session.type(b"exit 5\r")
-    assert session.end() == 5
-    session = sessions("start", "-a", "-i", "--detach-keys=ctrl-a", "it")
-    session.until(lambda seen: seen.rstrip().endswith(b"#"))
-    session.type(b"\x01")
-    assert session.end() == 0 and b"escape" not in session.seen  # as docker's, unlike attach
-    assert state("it") == "running"
-
-
-def test_a_start_that_fails() -> None:
-    command("create", "--name", "it", "host", "nosuchprogram")
-    assert "executable file not found" in command("start", "-a", "it", code=1).stderr
-
-
-def test_rm_with_start(roots: Roots, tmp_path: Path) -> None:
-    container_id = command("create", "--rm", "host", "sh", "-c", "echo hi; exit 3").stdout.strip()
-    assert command("start", "-a", container_id, code=3).stdout == "hi\n"
-    assert census.poll_until(lambda: not Path(detached.directory_of(roots, container_id)).exists())

@@ -37,7 +37,7 @@ from probes import SECRET, living, refused, sh, status, until
 import pycontain
 from pycontain import options as keywords
 from pycontain.errors import InvalidArgument, PycontainError, SetupFailed
-from pycontain.runtime import running
+from pycontain.runtime import running, shapes
 from pycontain.runtime.roots import Roots
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("roots")]
@@ -76,7 +76,7 @@ def held(roots: Roots, at: str, monkeypatch: pytest.MonkeyPatch, **options: Any)
     """The pid of a child that is held before its op ``at``; the start then fails at its deadline."""
     request = keywords.request("host", ["true"], options)
     monkeypatch.setattr(running, "_START_DEADLINE_NS", 1_500_000_000)
-    fault = hold(child_op(running.plan_for(request, roots).data, at))
+    fault = hold(child_op(shapes.plan_for(request, roots).data, at))
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     errors: list[BaseException] = []
 

@@ -26,7 +26,7 @@ from pycontain.disassemble import DecodedPlan, decode
 from pycontain.errors import SetupFailed
 from pycontain.host import probe
 from pycontain.request import RunRequest
-from pycontain.runtime import running, session
+from pycontain.runtime import running, session, shapes
 from pycontain.runtime.bundle import open_bundle
 from pycontain.runtime.roots import Roots
 
@@ -70,7 +70,7 @@ def bundles_of_variants(base: str, busybox_root: str) -> Iterator[None]:
 
 def plan_of(request: RunRequest, roots: Roots) -> DecodedPlan:
     if not request.image.startswith("bundle:"):
-        return decode(running.plan_for(request, roots).data)
+        return decode(shapes.plan_for(request, roots).data)
     made = open_bundle(request, roots, "0" * 64, (0, 0))
     made.release()
     return decode(made.plan.data)

@@ -13,15 +13,14 @@ from typing import Any
 import census
 import pytest
 from image_cases import member, tar
-from test_detached import PYCONTAIN, SLEEPER, cleared, command, run, saying
+from staying import PYCONTAIN, SLEEPER, command, run, saying
 
 import pycontain
 from pycontain.engine import container_details
 from pycontain.runtime import detached
 from pycontain.runtime.roots import Roots
 
-pytestmark = pytest.mark.kernel
-_FIXTURES = (cleared,)
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("staying")]
 
 # the fields of the Engine API, in the order in which docker prints them
 FIELDS = [

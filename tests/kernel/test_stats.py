@@ -10,13 +10,12 @@ import subprocess
 
 import census
 import pytest
-from test_detached import PYCONTAIN, SLEEPER, cleared, command, run, saying
+from staying import PYCONTAIN, SLEEPER, command, run, saying
 
 from pycontain.engine import container_details
 from pycontain.runtime.roots import Roots
 
-pytestmark = pytest.mark.kernel
-_FIXTURES = (cleared,)
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("staying")]
 
 HEADER = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"]
 

@@ -98,9 +98,9 @@ def test_limits_are_said_in_words() -> None:
 
 
 def test_planning_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pycontain.runtime import running
+    from pycontain.runtime import shapes
 
-    monkeypatch.setattr(running, "plan_for", lambda request, roots, facts: plan(default_spec(), HYBRID, PLACE))
+    monkeypatch.setattr(shapes, "plan_for", lambda request, roots, facts: plan(default_spec(), HYBRID, PLACE))
     request, roots = RunRequest(image="host", args=("true",)), Roots()
     assert "nothing was run" in explain.explain(request, roots, width=140)
     assert json.loads(explain.explain(request, roots, "json"))["args"] == ["sh", "-c", "echo hi"]

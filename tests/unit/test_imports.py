@@ -44,7 +44,7 @@ LAYERS = (
         "doctor_host",
         "doctor_users",
     ),
-    ("inside",),
+    ("inside", "capture"),
     ("container",),
     ("aio",),
     ("cli",),

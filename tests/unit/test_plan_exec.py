@@ -17,7 +17,7 @@ from pycontain.plan_exec import Wish, inherited, plan_exec
 from pycontain.record import replaced
 from pycontain.request import RunRequest, Ulimit
 from pycontain.runtime.roots import Roots
-from pycontain.runtime.running import prepare_spec
+from pycontain.runtime.shapes import prepare_spec
 from pycontain.spec.runtime import IDMapping, RuntimeSpec
 from tests.unit.golden import check
 from tests.unit.plan_cases import HYBRID

@@ -26,14 +26,14 @@ ALSO = tuple(
     )
 )
 ALSO += tuple(
-    f"tests/kernel/test_detached.py::test_{name}"
+    f"tests/kernel/{name}"
     for name in (
-        "a_life",
-        "restart_policies",
-        "pause",
-        "ids_of_its_own",
-        "a_monitor_that_is_killed",
-        "killed_for_its_memory",
+        "test_detached.py::test_a_life",
+        "test_detached.py::test_restart_policies",
+        "test_detached.py::test_pause",
+        "test_detached.py::test_ids_of_its_own",
+        "test_detached.py::test_killed_for_its_memory",
+        "test_detached_ends.py::test_a_monitor_that_is_killed",
     )
 )
 # what the least kernel does another way, by the tests of how it is done elsewhere
