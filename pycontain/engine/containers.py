@@ -172,7 +172,7 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
     wanted = kept.config.stop_signal
     ends = number == signals.SIGKILL or number == (parse.signal_number(wanted) if wanted else signals.SIGTERM)
     try:
-        with _control(roots, kept) as control:
+        with _control(roots, kept.id) as control:
             control.kill(number, ends_policy=ends)
     except (ConnectionError, monitor.Refused):
         raise Conflict(f"cannot kill container: {text}: container {kept.id} has just ended") from None
@@ -180,11 +180,11 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
         _thaw(detached.as_running(roots, kept, state))  # in cgroup v1 nobody dies frozen
 
 
-def _control(roots: Roots, kept: Detached) -> monitor.Control:
+def _control(roots: Roots, container_id: str) -> monitor.Control:
     try:
-        return monitor.Control(detached.run_directory_of(roots, kept.id))
+        return monitor.Control(detached.run_directory_of(roots, container_id))
     except OSError:
-        raise Conflict(f"container {kept.name} has just ended") from None
+        raise Conflict(f"container {container_id[:12]} has just ended") from None
 
 
 def _kill_foreground(found: Foreground, number: int) -> None:
@@ -211,7 +211,7 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
     if state.status == "paused":  # it could not hear us
         unpause(roots, text)
     try:
-        with _control(roots, kept) as control:
+        with _control(roots, kept.id) as control:
             control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
             _until_over(control)
     except (Conflict, ConnectionError, monitor.Refused):
@@ -247,7 +247,7 @@ def wait(roots: Roots, text: str) -> int:
     state = detached.state_of(roots, kept)
     if state.is_alive:
         try:
-            with _control(roots, kept) as control:
+            with _control(roots, kept.id) as control:
                 ended = _until_over(control)
             if ended is not None:
                 return ended[0]
@@ -289,12 +289,14 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
         if not force:
             raise
         kept, state = None, State()
-    if state.is_alive and kept is not None:
+    if kept is None:  # whatever it is, it ends
+        _end(roots, container_id)
+    elif state.is_alive:
         if not force:
             raise Conflict(
                 f'cannot remove container "{kept.name}": container is {state.status}: stop the container before removing or force remove'
             )
-        _end(roots, kept, state)
+        _end(roots, container_id, detached.as_running(roots, kept, state) if state.status == "paused" else None)
     _await_end(roots, container_id)  # a monitor that has just written its last word, or removes it itself
     with detached.changing(roots, container_id):
         run_directory = detached.run_directory_of(roots, container_id)
@@ -305,13 +307,13 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
         names.forget(roots, kept.name, container_id)
 
 
-def _end(roots: Roots, kept: Detached, state: State) -> None:
+def _end(roots: Roots, container_id: str, frozen: Foreground | None = None) -> None:
     """At once, and its restart policy with it: one that waits for its next start has no process to be killed."""
     try:
-        with _control(roots, kept) as control:
+        with _control(roots, container_id) as control:
             control.stop(signals.SIGKILL, 0)
-            if state.status == "paused":
-                _thaw(detached.as_running(roots, kept, state))  # in cgroup v1 nobody dies frozen
+            if frozen is not None:
+                _thaw(frozen)  # in cgroup v1 nobody dies frozen
             _until_over(control)
     except (Conflict, ConnectionError):
         pass  # it has ended by itself
@@ -406,7 +408,7 @@ def _note(roots: Roots, text: str, *, paused: bool) -> None:
     kept = detached.find(roots, text)
     if kept is not None:
         try:
-            with _control(roots, kept) as control:
+            with _control(roots, kept.id) as control:
                 control.note_paused(paused)
         except (Conflict, ConnectionError, monitor.Refused):
             pass  # it has ended

@@ -131,10 +131,10 @@ def _open(path: str) -> BinaryIO | None:
 
 def _newer(directory: str, file: BinaryIO) -> BinaryIO | None:
     """The file after this one, once this one has been rotated and read to its end."""
-    if file.tell() != os.fstat(file.fileno()).st_size:
+    ours = os.fstat(file.fileno())
+    if file.tell() != ours.st_size or _is_newest(ours, f"{directory}/log"):
         return None
     files = _opened(directory)
-    ours = os.fstat(file.fileno())
     places = [at for at, each in enumerate(files) if os.path.samestat(os.fstat(each.fileno()), ours)]
     # without a place it has been removed meanwhile: all that is there came later
     following = files[places[0] + 1 :] if places else files
@@ -142,6 +142,14 @@ def _newer(directory: str, file: BinaryIO) -> BinaryIO | None:
         if not following or each is not following[0]:
             each.close()
     return following[0] if following else None
+
+
+def _is_newest(ours: os.stat_result, path: str) -> bool:
+    """Asked at each look of one who follows: all the others are opened only when it is not."""
+    try:
+        return os.path.samestat(ours, os.stat(path))
+    except FileNotFoundError:
+        return False  # between two renames
 
 
 def _of_last(files: list[BinaryIO], count: int) -> list[BinaryIO]:

@@ -118,6 +118,24 @@ def test_damaged_files(roots: Roots) -> None:
     assert detached.ids(roots) == []
 
 
+def test_one_that_runs_and_whose_configuration_is_damaged(roots: Roots) -> None:
+    container_id = run("--name", "it", "--restart", "always", *SLEEPER)
+    pids = containers.processes(roots, "it")
+    Path(detached.directory_of(roots, container_id), "config").write_bytes(b"{")
+    assert "rm -f" in command("rm", "it", code=1).stderr
+    assert all(os.path.exists(f"/proc/{pid}") for pid in pids[:1])
+    command("rm", "-f", "it")
+    assert detached.ids(roots) == []
+    assert census.poll_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_a_paused_one_is_removed(roots: Roots) -> None:
+    run("--name", "it", *SLEEPER)
+    command("pause", "it")
+    command("rm", "-f", "it")
+    assert detached.ids(roots) == []
+
+
 def test_two_that_remove_it_at_once() -> None:
     for _ in range(5):
         container_id = run(*SLEEPER)
