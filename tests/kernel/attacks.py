@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from probes import DEADLINE_S, canary, listing, living, py
+from probes import DEADLINE_S, canary, listing, living, py, until
 
 import pycontain
 from pycontain import _native
@@ -78,34 +78,47 @@ def attacker(source: str, **options: Any) -> Iterator[Callable[[str], Any]]:
         yield ask
 
 
-# Exchanges two names as fast as it can until it is asked; the answer is how often it has.
+# Exchanges two names as fast as it can; asked, it answers how often it has, and why it last could not.
 SWAPPER = """
-import mmap, struct
+import select
 a, b = sys.argv[1].encode(), sys.argv[2].encode()
-count = mmap.mmap(-1, 8)
-if os.fork() == 0:
-    n = 0
-    while True:
+swaps, failure = 0, 'none'
+while True:
+    for _ in range(64):
         if libc.syscall(316, -100, a, -100, b, 2) == 0:  # renameat2, RENAME_EXCHANGE
-            n += 1
-            struct.pack_into('q', count, 0, n)
-for line in sys.stdin:
-    say(struct.unpack_from('q', count)[0])
+            swaps += 1
+        else:
+            failure = why(ctypes.get_errno())
+    if select.select([0], [], [], 0)[0]:
+        if not os.read(0, 4096): break
+        say([swaps, failure])
 """
 
 
 @contextlib.contextmanager
 def swapper(volume: Path, a: str, b: str) -> Iterator[Callable[[], int]]:
-    """A container that swaps ``a`` and ``b`` of the host directory ``volume``, which it has as /s; answers the count."""
+    """A container that swaps ``a`` and ``b`` of the host directory ``volume``, which it has as /s; answers the count.
+
+    Swapping has begun, and the swapper must live until the block ends.
+    """
     args = ("python3", "-I", "-S", "-c", PRELUDE + SWAPPER, f"/s/{a}", f"/s/{b}")
     mounts = [pycontain.bind(str(volume), "/s")]
     with living(*args, mounts=mounts, stdin=pycontain.PIPE, stdout=pycontain.PIPE, text=True) as c:
+        failure = "none"
 
         def swaps() -> int:
+            nonlocal failure
             assert c.stdin is not None and c.stdout is not None
             c.stdin.write("count\n")
-            return int(c.stdout.readline())
+            count, failure = json.loads(c.stdout.readline())
+            return int(count)
 
+        def begun() -> bool:
+            count = swaps()
+            assert count or failure == "none", f"nothing can be swapped: {failure}"
+            return count > 0
+
+        until(begun, "the first swap")
         yield swaps
 
 

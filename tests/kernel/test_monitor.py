@@ -15,6 +15,7 @@ from detached import INSTANT, Prepared, cgroups_of, end_monitor, monitored, prep
 from probes import DEADLINE_S
 
 from pycontain import _native
+from pycontain.errors import SetupFailed
 from pycontain.runtime import monitor
 from pycontain.runtime.roots import Roots
 from pycontain.spec.runtime import IDMapping
@@ -143,7 +144,7 @@ def test_a_monitor_killed_at_any_moment_of_a_start_leaves_nobody(roots: Roots) -
         with prepared(roots, "sleep", "600") as c:
 
             def begin(c: Prepared = c) -> None:
-                with contextlib.suppress(OSError, _native.StartFailure):
+                with contextlib.suppress(OSError, _native.StartFailure, SetupFailed):
                     monitor.start(c.data_dir, c.run_dir, c.slots)
 
             thread = threading.Thread(target=begin)
