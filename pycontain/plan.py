@@ -138,9 +138,12 @@ def _cgroups(
     hierarchies = []
     groups = limits.cgroups(spec.linux.resources, facts, spec.linux.cgroups_path)
     for group in groups:
-        path = limits.path_of(group, place.cgroup_parent, place.container_id)
+        path = limits.path_of(group, place.cgroup_parent, place.cgroup_name)
         slot = b.slot()
-        b.add(P, Op.CGROUP_OPEN if group.existing else Op.CGROUP_MAKE, s1=path, slot=slot)
+        if group.existing:
+            b.add(P, Op.CGROUP_OPEN, s1=path, slot=slot)
+        else:
+            b.add(P, Op.CGROUP_MAKE, s1=path, slot=slot, x=int(place.alone))
         for file, value in group.writes:
             b.add(P, Op.CGROUP_WRITE, s1=file, s2=value, slot=slot)
         if group.device_program:
@@ -156,7 +159,7 @@ def _cgroups(
 
 def _finish(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> None:
     groups = [
-        (g, limits.path_of(g, place.cgroup_parent, place.container_id))
+        (g, limits.path_of(g, place.cgroup_parent, place.cgroup_name))
         for g in limits.cgroups(spec.linux.resources, facts, spec.linux.cgroups_path)
         if not g.shared
     ]
@@ -165,6 +168,6 @@ def _finish(b: Builder, spec: RuntimeSpec, facts: HostFacts, place: Place) -> No
             b.add(F, Op.USAGE, s1=path, x=kind)
     for group, path in groups:
         if not group.existing:
-            b.add(F, Op.CGROUP_REMOVE, s1=path)
+            b.add(F, Op.CGROUP_REMOVE, s1=path, x=int(place.alone))
     if spec.root.layers and not place.kept:
         b.add(F, Op.TREE_REMOVE, s1=place.directory)

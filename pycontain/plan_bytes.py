@@ -33,7 +33,8 @@ P, C, F = 0, 1, 2  # the sections: prepare, child, finish
 class Place:
     """Where this container's things live. ``directory``: its own, made and removed by the Plan; ``cgroup_parent``:
     below each hierarchy's mount, existing; ``disposable``: the upper layer is thrown away (no sync at the end); ``kept``:
-    the directory, with upper/ and work/, is there before the Plan and after it, so that it can be executed again."""
+    the directory, with upper/ and work/, is there before the Plan and after it, so that it can be executed again; ``alone``:
+    no other container is below ``cgroup_parent``, which is its own cgroup, there before and after as well."""
 
     container_id: str
     directory: str
@@ -41,6 +42,12 @@ class Place:
     disposable: bool = True
     gated: bool = False
     kept: bool = False
+    alone: bool = False
+
+    @property
+    def cgroup_name(self) -> str:
+        """Its own cgroup, below the parent; "": that itself."""
+        return "" if self.alone else self.container_id
 
 
 @record

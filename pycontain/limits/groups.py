@@ -44,9 +44,11 @@ class Cgroup:
 
 
 def path_of(group: Cgroup, parent: str, container_id: str) -> str:
+    """``container_id`` "": of a container that is alone in ``parent``, which is its own then."""
     if group.path:
         return group.mount + group.path
-    return f"{group.mount}{group.base}{parent}/{group.name or container_id}"
+    leaf = group.name or container_id
+    return f"{group.mount}{group.base}{parent}" + (f"/{leaf}" if leaf else "")
 
 
 def _checked_path(cgroups_path: str) -> str:

@@ -128,9 +128,12 @@ def step_back(directory: str) -> None:
 # --- an owner's own levels ----------------------------------------------------------------------------------------
 
 
-def make_owner(group: limits.Cgroup, parent: str, facts: HostFacts, needed: frozenset[str] | None = None) -> None:
-    """Makes the cgroup ``parent`` of one owner in the hierarchy of ``group``, ready for its containers. ``needed``: the
-    controllers without which it is of no use; None: those that something is written to. Raises OSError, Unsupported."""
+def make_owner(
+    group: limits.Cgroup, parent: str, facts: HostFacts, needed: frozenset[str] | None = None, *, alone: bool = False
+) -> None:
+    """Makes the cgroup ``parent`` of one owner in the hierarchy of ``group``, ready for its containers, or as that of its only
+    one (``alone``: cgroup v2 has no processes where it hands down). ``needed``: the controllers without which it is of no use;
+    None: those that something is written to. Raises OSError, Unsupported."""
     base = group.mount + group.base
     own = base + parent
     for attempt in range(16):
@@ -142,7 +145,7 @@ def make_owner(group: limits.Cgroup, parent: str, facts: HostFacts, needed: froz
                 raise
     levels = (os.path.dirname(own), own)
     if group.version == 2:
-        for level in (base, *levels):
+        for level in (base, *levels[: 1 if alone else 2]):
             hand_down(level, group.controllers, _needed(group) if needed is None else needed)
         return
     _prepare_v1(group, levels, facts)

@@ -292,9 +292,11 @@ def bury(roots: Roots, found: Detached, state: State) -> State:
     directory = directory_of(roots, found.id)
     with open(f"{directory}/plan", "rb") as file:
         raw, _ = _native.finish(file.read())
+    for _, _, cgroup in as_running(roots, found, state).members:  # empty ones, for a next start
+        _native.remove_cgroup(cgroup)
     from .session import Session
 
-    session = Session(roots, probe(), detached=True)
+    session = Session(roots, probe(), detached=found.id)
     try:
         session.sweep()  # what else the dead owner has left
     finally:
@@ -350,7 +352,7 @@ def write_place(roots: Roots, container_id: str, session: Session, resources: Re
 
     made = cgroups(resources, session.facts)
     members = [
-        (group.controllers, group.version, path_of(group, session.cgroup_parent, container_id))
+        (group.controllers, group.version, path_of(group, session.cgroup_parent, ""))
         for group in made
         if not group.shared
     ]

@@ -164,7 +164,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
     resolved = look(request, data_root=roots.data_root)
     image_fd = hold_rootfs(roots.data_root, found.request.image, resolved.rootfs)
     try:
-        session = Session(roots, probe(), detached=True)
+        session = Session(roots, probe(), detached=found.id)
         try:
             made, slots, env = _ready(found, request, resolved, roots, session, console_size)
             held = tuple(fd for fd in (session.lock_fd, image_fd) if fd >= 0)
@@ -209,7 +209,7 @@ def _ready(
     slots = slots_for(session, resolved.rootfs, maps, hosts=request.network == "none")
     hostname = request.hostname or ("" if request.uts == "host" else found.id[:12])
     env = environment(request, resolved, hostname)
-    place = Place(container_id=found.id, directory=layer, cgroup_parent=session.cgroup_parent, kept=True)
+    place = Place(container_id=found.id, directory=layer, cgroup_parent=session.cgroup_parent, kept=True, alone=True)
     made = plan(spec, facts, place).with_process(
         (init_target(resolved), "--", *found.args) if request.init else found.args, env
     )

@@ -112,16 +112,16 @@ def sealed_programs() -> tuple[int, int]:
 class Session:
     """What one process shares among its containers on one pair of roots.
 
-    ``detached``: it is made for one container whose monitor becomes the owner (:meth:`hand_over`), and has no guardian.
+    ``detached``: the id of the one container that it is made for, whose monitor becomes the owner (:meth:`hand_over`); it has no
+    guardian, and its cgroup is the container's own.
     """
 
-    def __init__(self, roots: Roots, facts: HostFacts, *, detached: bool = False) -> None:
+    def __init__(self, roots: Roots, facts: HostFacts, *, detached: str = "") -> None:
         _check_powers(facts)
         self._detached = detached
         self.roots = roots
         self.facts = facts
-        # of a detached container: the number is not the owner's own, whose monitor is to come
-        self.owner = f"{'c' if detached else ''}{os.getpid()}-{os.urandom(6).hex()}"
+        self.owner = f"{f'c{detached}' if detached else os.getpid()}-{os.urandom(6).hex()}"
         self.directory = f"{roots.data_root}/ephemeral/{self.owner}"
         self.volatile = True  # upper layers are worth marking as never to be synced
         self.cgroup_parent = f"{CGROUP_BASE}/{self.owner}"
@@ -344,7 +344,7 @@ class Session:
         if group.version == 1 and group.mount in self._cgroups_made and not group.writes:
             return
         try:
-            cgroup_tree.make_owner(group, self.cgroup_parent, self.facts, needed)
+            cgroup_tree.make_owner(group, self.cgroup_parent, self.facts, needed, alone=bool(self._detached))
         except OSError as e:
             raise _cannot_make(group, e) from None
         self._cgroups_made.add(group.mount)

@@ -109,7 +109,7 @@ enum {
 	X(NONE, 0)                                                                                                     \
 	/* prepare */                                                                                                  \
 	X(DIR_MAKE, PC_IN_P | PC_S1)                          /* mkdir s1, mode x, owner y:z */                        \
-	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot */                          \
+	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot; x 1: it may be there */    \
 	X(CGROUP_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* open the existing cgroup s1 as slot */                \
 	X(CGROUP_WRITE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT)    /* write s2 to the file s1 of slot */                    \
 	X(CGROUP_DEVICES, PC_IN_P | PC_SLOT | PC_BLOB)        /* attach the eBPF device program to slot */             \
@@ -149,7 +149,7 @@ enum {
 	X(CLOSE_FDS, PC_IN_C)                                 /* close-on-exec from fd x on */                         \
 	/* finish */                                                                                                   \
 	X(USAGE, PC_IN_F | PC_S1)                             /* kind x from cgroup s1 */                              \
-	X(CGROUP_REMOVE, PC_IN_F | PC_S1)                                                                              \
+	X(CGROUP_REMOVE, PC_IN_F | PC_S1)                     /* kill what is in s1; x 1: an empty one takes its place */\
 	X(TREE_REMOVE, PC_IN_F | PC_S1)                                                                                \
 	/* prepare */                                                                                                  \
 	X(NS_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)      /* the namespace file s1, of type x, as slot */          \

@@ -30,9 +30,10 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 			(void)sys_unlinkat(AT_FDCWD, s1, AT_REMOVEDIR);
 		return err;
 	case PC_OP_CGROUP_MAKE:
-		if ((err = sys_mkdirat(AT_FDCWD, s1, 0755)) < 0)
+		err = sys_mkdirat(AT_FDCWD, s1, 0755);
+		if (err < 0 && (err != -EEXIST || !op->x))
 			return err;
-		if ((err = pc_cgroup_open(s1)) < 0)
+		if ((err = pc_cgroup_open(s1)) < 0 && !op->x)
 			(void)sys_unlinkat(AT_FDCWD, s1, AT_REMOVEDIR); /* an op that fails has done nothing */
 		return err;
 	case PC_OP_CGROUP_OPEN:
@@ -103,8 +104,10 @@ static int finish_one(const struct pc_plan *plan, const struct pc_op *op, struct
 {
 	const char *s1 = pc_str(plan, op->s1);
 
-	if (op->code == PC_OP_CGROUP_REMOVE)
-		return pc_cgroup_remove(s1);
+	if (op->code == PC_OP_CGROUP_REMOVE) {
+		int err = pc_cgroup_remove(s1);
+		return err == 0 && op->x ? sys_mkdirat(AT_FDCWD, s1, 0755) : err; /* a new one counts from zero */
+	}
 	if (op->code == PC_OP_TREE_REMOVE)
 		return pc_tree_remove(s1);
 	int err = pc_usage_read((uint32_t)op->x, s1, usage);

@@ -58,8 +58,7 @@ def cgroups_of(container_id: str) -> list[str]:
     """The cgroups that are there for this container."""
     found = []
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
-        if container_id in names:
-            found.append(f"{directory}/{container_id}")
+        found += [f"{directory}/{name}" for name in names if container_id in name]
     return found
 
 

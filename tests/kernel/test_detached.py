@@ -9,6 +9,7 @@ from pathlib import Path
 
 import census
 import pytest
+from detached import cgroups_of
 from staying import PYCONTAIN, SLEEPER, command, run, saying, state
 
 from pycontain.engine import containers
@@ -102,6 +103,23 @@ def test_restart_policies(roots: Roots) -> None:
     assert census.poll_until(lambda: command("logs", "ever").stdout.count("try") >= 2)
     command("stop", "ever")
     assert state("ever") == "exited"
+
+
+def test_each_start_is_counted_from_zero(roots: Roots) -> None:
+    """Its cgroup, one in each hierarchy with no level of its own above it, stays from one start to the next."""
+    script = (
+        "[ -e /tmp/again ] && exec sleep 600; touch /tmp/again; head -c 60M /dev/zero | tail -c 60M >/dev/null; exit 1"
+    )
+    container_id = run("--name", "it", "--restart", "on-failure", "host", "sh", "-c", script)
+    assert census.poll_until(lambda: containers.find_container(roots, "it").restart_count == 1)
+    assert census.poll_until(lambda: state("it") == "running")
+    own = [path for path in cgroups_of(container_id) if "/devices/" not in path]
+    assert own and all(Path(path).parent.name == "pycontain" for path in own)
+    for path in own:
+        peak = Path(path, "memory.max_usage_in_bytes")
+        assert not peak.exists() or int(peak.read_text()) < 30 << 20
+    command("rm", "-f", "it")
+    assert not cgroups_of(container_id)
 
 
 def test_one_that_waits_for_its_next_start_is_removed_by_force() -> None:

@@ -29,6 +29,7 @@ ALSO += tuple(
     f"tests/kernel/{name}"
     for name in (
         "test_detached.py::test_a_life",
+        "test_detached.py::test_each_start_is_counted_from_zero",
         "test_detached.py::test_restart_policies",
         "test_detached.py::test_pause",
         "test_detached.py::test_ids_of_its_own",
