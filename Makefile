@@ -93,6 +93,7 @@ format: $(VENV)/.tools ## ruff format
 bench: $(VENV)/.tools peers ## the start-up benchmark: table, JSON and plot in bench/out
 	$(BIN)/python -m bench.startup --check
 	$(BIN)/python -m bench.protections --check
+	$(BIN)/python -m bench.staying --check
 
 wheel: $(VENV)/.created ## one abi3 wheel in dist/
 	$(BIN)/python -m pip install -q build
