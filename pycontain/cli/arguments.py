@@ -114,7 +114,8 @@ def read(command: Command, argv: list[str]) -> tuple[Values, list[str]]:
 
 
 def count(command: Command, words: list[str], least: int, most: int | None) -> None:
-    """Raises InvalidArgument unless there are ``least`` to ``most`` words (None: any number), as Docker says it."""
+    """Raises InvalidArgument unless there are ``least`` to ``most`` words (None: any number), as Docker says it: with 1, not with
+    the 125 of a wrong option."""
     if least <= len(words) and (most is None or len(words) <= most):
         return
     if most == 0:
@@ -129,7 +130,9 @@ def count(command: Command, words: list[str], least: int, most: int | None) -> N
             if least
             else f"requires at most {_arguments(most)}"
         )
-    raise InvalidArgument(f"{parse.quote(command.prog)} {wanted}, not {len(words)}: `{command.prog} {command.usage}`")
+    error = InvalidArgument(f"{parse.quote(command.prog)} {wanted}, not {len(words)}: `{command.prog} {command.usage}`")
+    error.exit_code = 1
+    raise error
 
 
 def _arguments(number: int) -> str:

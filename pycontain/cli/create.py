@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .arguments import Command, read
-from .output import write
+from .output import one_for_errors, write
 from .run import request_of, with_image
 from .run_options import COMMAND as RUN
 
@@ -39,4 +39,4 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
         write(create(request, values, roots, stdin_once=True) + "\n")
         return 0
 
-    return with_image(request, values, roots, execute)
+    return one_for_errors(lambda: with_image(request, values, roots, execute))

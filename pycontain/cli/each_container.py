@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["for_each"]
 
 
-def for_each(words: Sequence[str], act: Callable[[str], None]) -> int:
-    """Prints each container with which ``act`` has succeeded, then the errors; 1 when there was one."""
+def for_each(words: Sequence[str], act: Callable[[str], object]) -> int:
+    """Prints each container with which ``act`` has succeeded, unless it answers False, then the errors; 1 when there was one."""
     errors: list[PycontainError] = []
     for word in words:
         try:
-            act(word)
+            done = act(word)
         except PycontainError as error:
             errors.append(error)
         else:
-            write(f"{word}\n")
+            if done is not False:
+                write(f"{word}\n")
     for each in errors:
         complain(f"pycontain: {each}")
     return 1 if errors else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from .. import parse
-from ..errors import InvalidArgument, PycontainError, SetupFailed, Unsupported
-from .arguments import Command, Option, Values, converted, read
+from ..errors import PycontainError, SetupFailed, Unsupported
+from .arguments import Command, Option, Values, converted, count, read
 from .output import one_for_errors
 from .run import environment
 
@@ -42,10 +42,7 @@ COMMAND = Command(
 def main(argv: list[str], roots: Roots) -> int:
     """The program's exit code. Raises PycontainError."""
     values, words = read(COMMAND, argv)
-    if len(words) < 2:
-        raise InvalidArgument(
-            f"{parse.quote(COMMAND.prog)} requires at least 2 arguments, not {len(words)}: `{COMMAND.prog} {COMMAND.usage}`"
-        )
+    count(COMMAND, words, 2, None)
     if values.detach and (values.tty or values.interactive):
         raise Unsupported("-d with -t or -i: nobody would hold its terminal or its input: leave out one of them")
     env = environment(values, os.environ)

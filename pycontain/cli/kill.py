@@ -29,7 +29,11 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
     count(command, words, 1, None)
     signal = values.signal or "KILL"
-    converted("signal", parse.signal_number, signal)
+    return one_for_errors(lambda: _kill(roots, words, signal))
+
+
+def _kill(roots: Roots, words: list[str], signal: str) -> int:
     from ..engine import containers as engine
 
-    return one_for_errors(lambda: for_each(words, lambda word: engine.kill(roots, word, signal)))
+    converted("signal", parse.signal_number, signal)
+    return for_each(words, lambda word: engine.kill(roots, word, signal))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ContainerNotFound
 from .arguments import Command, Option, count, read
 from .each_container import for_each
-from .output import one_for_errors
+from .output import complain, one_for_errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     return one_for_errors(lambda: for_each(words, lambda word: _remove(roots, word, force=values.force)))
 
 
-def _remove(roots: Roots, word: str, *, force: bool) -> None:
+def _remove(roots: Roots, word: str, *, force: bool) -> bool:
     from ..engine import containers as engine
 
     try:
         engine.remove(roots, word, force=force)
-    except ContainerNotFound:
+    except ContainerNotFound as error:
         if not force:
             raise
+        complain(f"pycontain: {error}")  # said, but no error
+        return False
+    return True

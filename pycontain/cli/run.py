@@ -244,7 +244,11 @@ def _image(rootfs: str | None, words: list[str]) -> tuple[str, tuple[str, ...]]:
             raise InvalidArgument("--rootfs: the directory is empty: write --rootfs DIR")
         return os.path.abspath(rootfs), tuple(words)
     if not words:
-        raise InvalidArgument(f"an image is missing: `{COMMAND.prog} {COMMAND.usage}`, such as `pycontain run host sh`")
+        error = InvalidArgument(
+            f"an image is missing: `{COMMAND.prog} {COMMAND.usage}`, such as `pycontain run host sh`"
+        )
+        error.exit_code = 1  # as with any other word too few
+        raise error
     return words[0], tuple(words[1:])
 
 

@@ -110,7 +110,7 @@ def info_of_foreground(found: Foreground) -> ContainerInfo:
 
 def info_of_kept(roots: Roots, found: Detached, state: State) -> ContainerInfo:
     return ContainerInfo(
-        id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=" ".join(found.args),
+        id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=foreground.shown(found.args),
         created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
         started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
         stays=True, mounts=mount_points(found, f"{detached.directory_of(roots, found.id)}/layer"),

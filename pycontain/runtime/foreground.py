@@ -87,6 +87,11 @@ def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
     )
 
 
+def shown(args: tuple[str, ...]) -> str:
+    """A program's words as Docker lists them: with quotes around each that has a space in it, but the first."""
+    return " ".join([args[0], *(f"'{word}'" if " " in word else word for word in args[1:])]) if args else ""
+
+
 def of_running(running: Running) -> Foreground:
     rootfs, (uid_map, gid_map) = running.rootfs, running.maps
     assert rootfs is not None  # a bundle's containers have none; who asks has looked
@@ -97,7 +102,7 @@ def of_running(running: Running) -> Foreground:
         id=running.id, name=running.name, owner=running.owner, image=running.request.image, image_id=rootfs.image_id,
         created=time.time(), directory=running.directory,
         lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
-        command=" ".join(running.args),
+        command=shown(running.args),
         uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
         members=tuple((m.controllers, m.version, m.directory) for m in members), pid=running.pid, begun=begun,

@@ -65,7 +65,7 @@ def test_exit_codes_and_messages() -> None:
         (("-u", "no-such-user"), ("true",), 1, "unable to find user no-such-user"),
         (("-dt",), ("true",), 125, "leave out one of them"),
         (("--detach-keys", "a"), ("true",), 125, "comes later"),
-        ((), (), 125, "requires at least 2 arguments"),
+        ((), (), 1, "requires at least 2 arguments"),
         (("-it",), ("true",), 1, "the input device is not a TTY"),
     ]
     with container():
