@@ -49,6 +49,39 @@ def test_one_that_has_escaped_its_monitors_death(roots: Roots) -> None:
     assert census.poll_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
 
 
+def test_its_first_process_is_killed_from_outside(roots: Roots) -> None:
+    """With --init it is not the program that dies, but everything in the container goes with it."""
+    container_id = run("--name", "it", "--init", "host", "sh", "-c", "trap '' TERM HUP; sleep 1000 & echo up; wait")
+    saying("it", "up")
+    pids = containers.processes(roots, "it")
+    assert len(pids) >= 3
+    os.kill(int(monitor.read_state(detached.directory_of(roots, container_id))["pid"]), signal.SIGKILL)
+    assert census.poll_until(lambda: state("it") == "exited")
+    assert "Exited (137)" in command("ps", "-a").stdout
+    assert census.poll_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_a_fork_bomb_is_stopped(roots: Roots) -> None:
+    bomb = """
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+while True:
+    try: os.fork()
+    except OSError: pass
+"""
+    run("--name", "bomb", "--pids-limit", "48", "host", "python3", "-I", "-S", "-c", bomb)
+    saying("bomb", "up")
+    assert census.poll_until(lambda: len(containers.processes(roots, "bomb")) == 48)
+    pids = containers.processes(roots, "bomb")
+    assert command("stop", "-t", "1", "bomb").stdout == "bomb\n"
+    assert "Exited (137)" in command("ps", "-a").stdout
+    assert census.poll_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    command("start", "bomb")
+    saying("bomb", "up")
+    command("rm", "-f", "bomb")
+
+
 def test_a_command_that_is_killed_while_it_starts_one(roots: Roots) -> None:
     """At whatever moment: every command understands what is left, and it can be removed."""
     for delay in range(0, 150, 15):
