@@ -359,6 +359,15 @@ def syncfs(fd: int) -> None:
     _check(lib.pc_syncfs(fd), "syncfs")
 
 
+# IN_* of inotify(7)
+IN_MODIFY, IN_MOVED_TO, IN_CREATE, IN_ONLYDIR = 0x2, 0x80, 0x100, 0x01000000
+
+
+def watch(path: str, mask: int) -> int:
+    """An inotify fd, non-blocking, readable when one of ``mask`` happens to ``path`` or in it. Raises OSError."""
+    return _check(lib.pc_watch(os.fsencode(path), mask), path)
+
+
 class UnpackFailure(Exception):
     """What the C core found wrong while unpacking, before :mod:`pycontain.image.unpack` has put it into words.
 
