@@ -329,6 +329,11 @@ def move_mount(fd: int, dirfd: int, path: str) -> None:
     _check(lib.pc_move_mount(fd, dirfd, os.fsencode(path)), path)
 
 
+def watch_directory(path: str) -> int:
+    """A descriptor that is readable when something in it is written, made or renamed; reading empties it, and never waits."""
+    return _check(lib.pc_watch_directory(os.fsencode(path)), path)
+
+
 def unshare(flags: int) -> None:
     _check(lib.pc_unshare(flags), "unshare")
 
@@ -357,15 +362,6 @@ def openat2(dirfd: int, path: bytes | str, flags: int, mode: int = 0, resolve: i
 
 def syncfs(fd: int) -> None:
     _check(lib.pc_syncfs(fd), "syncfs")
-
-
-# IN_* of inotify(7)
-IN_MODIFY, IN_MOVED_TO, IN_CREATE, IN_ONLYDIR = 0x2, 0x80, 0x100, 0x01000000
-
-
-def watch(path: str, mask: int) -> int:
-    """An inotify fd, non-blocking, readable when one of ``mask`` happens to ``path`` or in it. Raises OSError."""
-    return _check(lib.pc_watch(os.fsencode(path), mask), path)
 
 
 class UnpackFailure(Exception):

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Line", "LogReader", "Shown", "open_log", "read_logs", "stamp"]
 
 _BLOCK = 1 << 16
-_WATCHED = _native.IN_MODIFY | _native.IN_MOVED_TO | _native.IN_CREATE | _native.IN_ONLYDIR
 
 
 @record
@@ -106,7 +105,7 @@ class LogReader:
 
     def _follow(self, run_directory: str) -> None:
         try:
-            self._watch = _native.watch(self._directory, _WATCHED)
+            self._watch = _native.watch_directory(self._directory)
         except FileNotFoundError:
             raise ContainerNotFound(f"No such container: {self._directory.rpartition('/')[2]}") from None
         except OSError as error:

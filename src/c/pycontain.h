@@ -142,8 +142,6 @@ int pc_remove_cgroup(const char *path);
 
 int pc_openat2(int32_t dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int pc_syncfs(int32_t fd);
-/* An inotify descriptor that becomes readable when one of `mask` (inotify(7)) happens to `path`, or in it. */
-int pc_watch(const char *path, uint32_t mask);
 /* The number of `name` for the architecture `audit_arch`, by libseccomp: negative when that architecture lacks it.
  * -2147483648 when libseccomp cannot be loaded. */
 int pc_seccomp_resolve(const char *name, uint32_t audit_arch);
@@ -279,6 +277,9 @@ void pc_pack_failed(const struct pc_pack *p, struct pc_pack_failure *out);
 void pc_pack_counted(const struct pc_pack *p, struct pc_pack_counts *out);
 const char *pc_pack_step_name(uint32_t step);
 void pc_pack_free(struct pc_pack *p);
+
+/* A descriptor that is readable when something in the directory has been written, made or renamed (inotify), or -errno. */
+int pc_watch_directory(const char *path);
 
 /* cffi-end */
 

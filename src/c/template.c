@@ -78,14 +78,3 @@ PC_EXPORT int pc_syncfs(int32_t fd)
 {
 	return (int)PC_SYS1(SYS_syncfs, fd);
 }
-
-/* Only that something has happened is of interest: whoever is woken looks for himself. */
-PC_EXPORT int pc_watch(const char *path, uint32_t mask)
-{
-	scoped_fd int fd = (int)PC_SYS1(SYS_inotify_init1, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return fd;
-	int watch = (int)PC_SYS3(SYS_inotify_add_watch, fd, path, mask);
-	return watch < 0 ? watch : fd_take(&fd);
-}
