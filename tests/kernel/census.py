@@ -52,7 +52,9 @@ def _alive(pid: int) -> bool:
 
 def _titles() -> list[str]:
     """Of all monitors: asked once for each look, there may be a thousand."""
-    return [_read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")]
+    return [
+        _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
+    ]
 
 
 def _is_strangers(owner: str, below: tuple[str, ...], titles: list[str]) -> bool:

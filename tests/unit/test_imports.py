@@ -46,8 +46,10 @@ LAYERS = (
     ),
     ("capture",),
     ("inside",),
-    ("container",),
+    ("container", "engine_container"),
+    ("nouns",),
     ("aio",),
+    ("aio_engine",),
     ("cli",),
     ("__main__",),
 )
