@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .aio_engine import Engine as Engine
+    from .aio_engine import EngineContainer as EngineContainer
     from .engine.image import Image
     from .inside import Exec
     from .options import ExecOptions, RunOptions
@@ -34,7 +36,15 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["AsyncContainer", "images", "load", "pull", "push", "run", "save"]
+__all__ = ["AsyncContainer", "Engine", "EngineContainer", "images", "load", "pull", "push", "run", "save"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("Engine", "EngineContainer"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import aio_engine
+
+    return getattr(aio_engine, name)
 
 
 async def run(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .engine.containers import ContainerInfo
+    from .engine.ending import Ending
     from .engine.image import Image
     from .engine.logs import LogReader
     from .engine.processes import ProcessTable
@@ -210,6 +211,14 @@ class EngineContainer:
             raise self._still_runs(timeout)
         return code
 
+    def _ending(self) -> Ending:
+        return self._do("wait for", lambda: containers.ending(self._roots, self._id))
+
+    def _ask_to_stop(self, timeout: float | None, signal: str | int) -> bool:
+        return self._do(
+            "stop", lambda: containers.ask_to_stop(self._roots, self._id, signal=_word(signal), grace_s=timeout)
+        )
+
     def _still_runs(self, timeout: float | None) -> TimeoutExpired:
         info = self.info
         so_far = CompletedContainer(args=(), image=info.image, id=self._id, exit_code=-1, timed_out=True)
@@ -245,7 +254,9 @@ class EngineContainer:
         from .runtime.entry import entry_of_found
         from .runtime.session import sealed_programs
 
-        return entry_of_found(containers.find_running(self._roots, self._id), sealed_programs())
+        return self._do(
+            "enter", lambda: entry_of_found(containers.find_running(self._roots, self._id), sealed_programs())
+        )
 
     def top(self, ps_args: Sequence[str] = ()) -> ProcessTable:
         """Its processes, by the host's ps(1) (``ps_args``: default -ef): titles of columns, and a tuple of cells for each process.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ContainerInfo",
     "ask_to_stop",
+    "await_monitor",
     "create",
     "ending",
     "find_container",

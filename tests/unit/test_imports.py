@@ -48,8 +48,7 @@ LAYERS = (
     ("inside",),
     ("container", "engine_container"),
     ("nouns",),
-    ("aio",),
-    ("aio_engine",),
+    ("aio", "aio_engine"),
     ("cli",),
     ("__main__",),
 )
