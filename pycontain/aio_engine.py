@@ -277,7 +277,7 @@ class Containers:
     ) -> EngineContainer | CompletedContainer:
         """As the twin. Cancelling removes the container, which nobody knows of yet; without ``detach`` it kills it."""
         if not detach:
-            nouns.check_waits(options)
+            options = nouns.checked_waits(options)
             return await _run(
                 str(image), args or (), data_root=self._roots.data_root, run_root=self._roots.run_root, **options
             )

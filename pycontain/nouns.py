@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         errors: str
         timeout: float | None
         check: bool
+        remove: Literal[True]
 
 
 __all__ = ["Containers", "Engine", "Images"]
@@ -108,7 +109,7 @@ class Containers:
         in use; InvalidArgument: an option that means nothing to a container of this kind.
         """
         if not detach:
-            check_waits(options)
+            options = checked_waits(options)
             from .container import run
 
             return run(
@@ -160,11 +161,12 @@ class Containers:
         return answered("prune containers", lambda: _containers.prune(self._roots))
 
 
-def check_waits(options: Mapping[str, object]) -> None:
-    """Raises: InvalidArgument: an option that means nothing to a container which goes with its run."""
+def checked_waits(options: dict[str, Any]) -> dict[str, Any]:
+    """For pycontain.run, which always removes. Raises: InvalidArgument: an option that means nothing to what goes with its run."""
     for name in _STAYS:
         if name in options and not (name == "remove" and options[name]):
             raise InvalidArgument(f"{name} is for a container that stays: add detach=True, or leave it out")
+    return {name: value for name, value in options.items() if name != "remove"}
 
 
 def discard(made: EngineContainer) -> None:

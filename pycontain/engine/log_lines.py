@@ -39,30 +39,32 @@ def lines_now(reader: LogReader, shown: Shown, kind: type[AnyStr]) -> Iterator[A
             yield text if kind is str else text.encode("utf-8", "replace")  # type: ignore[misc]
 
 
+def _until_over(reader: LogReader, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
+    """Knows nothing of its LogLines, which so ends when its last owner lets go of it."""
+    poller = select.poll()
+    poller.register(reader.fileno(), select.POLLIN)
+    while not reader.is_over:
+        yield from lines_now(reader, shown, kind)
+        if not reader.is_over:
+            left = reader.left_s()
+            poller.poll(None if left is None else left * 1000 + 1)
+    reader.close()
+
+
 class LogLines(Generic[AnyStr]):
     """An iterator, which waits for lines where they are followed. :meth:`close`, the end of a ``with`` block, or nobody's having it any
     more, gives its descriptors back."""
 
     def __init__(self, reader: LogReader, shown: Shown, kind: type[AnyStr]) -> None:
         self._reader = reader
-        self._lines: Iterator[AnyStr] = self._until_over(shown, kind)
-
-    def _until_over(self, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
-        reader = self._reader
-        poller = select.poll()
-        poller.register(reader.fileno(), select.POLLIN)
-        while not reader.is_over:
-            yield from lines_now(reader, shown, kind)
-            if not reader.is_over:
-                left = reader.left_s()
-                poller.poll(None if left is None else left * 1000 + 1)
-        reader.close()
+        self._lines: Iterator[AnyStr] = _until_over(reader, shown, kind)
 
     def __iter__(self) -> LogLines[AnyStr]:
         return self
 
     def __next__(self) -> AnyStr:
-        return next(self._lines)
+        line: AnyStr = next(self._lines)
+        return line
 
     def close(self) -> None:
         self._lines = iter(())
