@@ -271,11 +271,11 @@ def test_a_cancelled_exec_kills_its_program_and_nothing_else() -> None:
 def test_a_cancelled_run_leaves_nothing(after_s: float, roots: Roots) -> None:
     async def main() -> None:
         eng = aio.Engine()
-        for make in (
-            lambda: eng.containers.run("host", SLEEPER, detach=True, name="it"),
-            lambda: eng.containers.create("host"),
-        ):
-            task: asyncio.Task[Any] = asyncio.create_task(make())
+        makes: list[Coroutine[Any, Any, aio.EngineContainer]] = [
+            eng.containers.run("host", SLEEPER, detach=True, name="it"), eng.containers.create("host", name="it"),
+        ]  # fmt: skip
+        for make in makes:
+            task = asyncio.create_task(make)
             await asyncio.sleep(after_s)
             task.cancel()
             try:
