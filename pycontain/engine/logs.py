@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from .. import _native
-from ..errors import Conflict, ContainerNotFound, InvalidArgument, SetupFailed, errno_name
+from ..errors import Conflict, ContainerNotFound, InvalidArgument
 from ..record import record
 from ..runtime import detached, monitor
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "LogReader", "Shown", "open_log", "read_logs", "stamp"]
 
 _BLOCK = 1 << 16
+_POLL_S = 0.05
 
 
 @record
@@ -90,6 +91,7 @@ class LogReader:
         self._files: list[BinaryIO] = []
         self._rest = b""
         self._epoll = select.epoll()
+        self._follows = follow
         self._watch = self._monitor = -1
         self.is_over = False
         try:
@@ -106,15 +108,11 @@ class LogReader:
     def _follow(self, run_directory: str) -> None:
         try:
             self._watch = _native.watch_directory(self._directory)
+            self._epoll.register(self._watch, select.EPOLLIN)
         except FileNotFoundError:
             raise ContainerNotFound(f"No such container: {self._directory.rpartition('/')[2]}") from None
-        except OSError as error:
-            number = error.errno or 0
-            raise SetupFailed(
-                f"cannot follow a log: {error.strerror} ({errno_name(number)}): raise fs.inotify.max_user_instances and "
-                "max_user_watches, or follow fewer at once", step="watch", errno=number,
-            ) from None  # fmt: skip
-        self._epoll.register(self._watch, select.EPOLLIN)
+        except OSError:
+            pass  # more than fs.inotify.max_user_instances, often 128: looked at again and again
         self._monitor = monitor.open_pidfd(self._directory, run_directory)
         if self._monitor >= 0:
             self._epoll.register(self._monitor, select.EPOLLIN)
@@ -123,7 +121,9 @@ class LogReader:
         return self._epoll.fileno()
 
     def left_s(self) -> float | None:
-        """Seconds that ``until`` is away: then there is nothing more to be waited for."""
+        """Seconds after which :meth:`lines` is to be asked, whether or not the descriptor is readable. None: never."""
+        if self._watch < 0:
+            return _POLL_S
         if not self._until:
             return None
         from ..image.instants import parse_instant
@@ -144,10 +144,10 @@ class LogReader:
 
     def _is_last_look(self) -> bool:
         """Asked before the look: what it has said last is there then."""
-        if self._watch < 0:
+        if not self._follows:
             return True
         try:
-            while os.read(self._watch, _BLOCK):
+            while self._watch >= 0 and os.read(self._watch, _BLOCK):
                 pass
         except BlockingIOError:
             pass
@@ -168,7 +168,7 @@ class LogReader:
                 for each in whole:
                     yield _parsed(each)
             if not self._files:
-                newer = _newer(self._directory, self._current) if self._watch >= 0 else None
+                newer = _newer(self._directory, self._current) if self._follows else None
                 if newer is None:
                     return
                 self._files = [newer]

@@ -135,9 +135,11 @@ def open_pidfd(data_dir: str, run_dir: str) -> int:
 
 
 def _is_of(pid: int, data_dir: str) -> bool:
+    """By the last part of the directory, the container's id: the rest may be another way to the same place."""
+    name = os.fsencode(os.path.basename(data_dir))
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsencode(data_dir) in file.read().split(b"\0")
+            return any(os.path.basename(word) == name for word in file.read().split(b"\0"))
     except OSError:
         return False
 

@@ -378,6 +378,35 @@ def test_no_line_of_a_chatty_one_is_lost(eng: pycontain.Engine) -> None:
         assert list(map(int, made.logs())) == list(range(20000))
 
 
+def test_following_without_inotify(eng: pycontain.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has 128 of them."""
+
+    def refused(_: str) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("pycontain._native.watch_directory", refused)
+    script = "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done"
+    with eng.containers.run(
+        "host", ["sh", "-c", script], detach=True, log_opts={"max-size": "20k", "max-file": 100}
+    ) as made:
+        assert list(map(int, made.logs(follow=True))) == list(range(3000))
+
+
+def test_another_way_to_the_same_place(web: EngineContainer, eng: pycontain.Engine, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(eng.data_root)
+    same = pycontain.Engine(f"{tmp_path}/data/", f"{eng.run_root}/").containers.get("web")
+    said = same.logs(follow=True)
+    assert next(said) == b"up\n"
+    waiting = [threading.Thread(target=same.wait) for _ in range(6)]
+    for each in waiting:
+        each.start()
+    same.stop()
+    assert list(said) == [] and web.exit_code == 7
+    for each in waiting:
+        each.join(20)
+        assert not each.is_alive()
+
+
 def test_following_costs_no_descriptor_once_it_is_over(web: EngineContainer) -> None:
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(20):
