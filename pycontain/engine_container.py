@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .engine.attach import Attachment
     from .engine.containers import ContainerInfo
     from .engine.ending import Ending
     from .engine.image import Image
@@ -249,6 +250,17 @@ class EngineContainer:
                 errors=errors, timeout=timeout, check=check, once=True, **options,
             ),
         )  # fmt: skip
+
+    def attach(self) -> Attachment:
+        """A connection to its streams, from now on; use it in a ``with`` block, by one thread. ``receive()``: (1 or 2, bytes), None at
+        its end; ``send(data)`` for its input, if it was made with ``stdin_open``; ``resize(rows, columns)`` of its terminal;
+        ``detach()``; ``fileno()`` for who waits by poll. A reader that takes nothing for ten seconds is let go.
+
+        Raises: Conflict: it does not run, or is paused.
+        """
+        from .engine.attach import attach
+
+        return self._do("attach to", lambda: attach(self._roots, self._id))
 
     def _entry(self) -> Entry:
         from .runtime.entry import entry_of_found

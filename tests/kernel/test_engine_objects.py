@@ -450,6 +450,20 @@ def test_one_more_program(web: EngineContainer) -> None:
         web.exec(["true"])
 
 
+def test_attached(eng: pycontain.Engine) -> None:
+    with eng.containers.run("host", ["cat"], detach=True, stdin_open=True) as made:
+        for said in (b"one\n", b"two\n"):
+            with made.attach() as attached:
+                attached.send(said)
+                assert attached.receive() == (1, said)
+                attached.detach()
+        with made.attach() as attached:
+            made.kill()
+            assert attached.receive() is None and attached.exit_code() == 137
+        with pytest.raises(Conflict, match="attach to a stopped container"):
+            made.attach()
+
+
 def test_execs_keep_no_descriptor(web: EngineContainer) -> None:
     web.exec(["true"])  # the sealed programs stay open
     before = set(os.listdir("/proc/self/fd"))
