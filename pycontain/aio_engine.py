@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
-    from typing import IO, BinaryIO, TypeVar
+    from typing import IO, BinaryIO, Protocol, TypeVar
 
     from typing_extensions import Unpack
 
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from .result import CompletedContainer, Usage
     from .runtime.roots import Roots
 
+    class Closable(Protocol):
+        def close(self) -> None: ...
+
     T = TypeVar("T")
+    C = TypeVar("C", bound=Closable)
 
 __all__ = ["Containers", "Engine", "EngineContainer", "Images"]
 
@@ -51,6 +55,18 @@ _LINES_AT_ONCE = 1000
 async def _short(call: Callable[[], T]) -> T:
     """In a thread, to its end: cancelled or not, nothing is done half."""
     return await _stoppable(lambda _: call())
+
+
+async def _opened(call: Callable[[], C]) -> C:
+    """In a thread; what it has opened for a task that was cancelled meanwhile is closed."""
+    opening = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await _finished(opening)
+        if opening.exception() is None:
+            opening.result().close()
+        raise
 
 
 async def _readable(fd: int, until: float | None = None) -> bool:
@@ -135,6 +151,7 @@ class EngineContainer:
             await _short(lambda: _containers.await_monitor(self._roots, self.id))
 
     async def restart(self, timeout: float | None = None) -> None:
+        """As the twin; cancelled while it stops, it is not started again."""
         await self.stop(timeout)
         await self.start()
 
@@ -150,7 +167,7 @@ class EngineContainer:
     async def wait(self, timeout: float | None = None) -> int:
         """As the twin, without a thread. Raises: TimeoutExpired, ContainerNotFound."""
         until = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        ending = await _short(self.container._ending)
+        ending = await _opened(self.container._ending)
         with ending:
             while ending.exit_code is None:
                 if not await _readable(ending.fileno(), until):
@@ -208,7 +225,7 @@ class EngineContainer:
     ) -> AsyncIterator[Any]:  # fmt: skip
         """As the twin; what it raises, the first line raises. The log is opened then."""
         container = self.container
-        reader = await _short(
+        reader = await _opened(
             lambda: container._do("read the log of", lambda: container._log(since, until, tail, follow))
         )
         shown = _logs.Shown(stdout=stdout, stderr=stderr, timestamps=timestamps)

@@ -121,6 +121,9 @@ class Ending:
         if pidfd >= 0:
             os.close(pidfd)
 
+    def __del__(self) -> None:  # of one that a cancelled task has not taken
+        self.close()
+
     def __enter__(self) -> Ending:
         return self
 

@@ -75,6 +75,3 @@ class LogLines(Generic[AnyStr]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        self._reader.close()

@@ -92,8 +92,8 @@ class LogReader:
         self._current: BinaryIO | None = None
         self._files: list[BinaryIO] = []
         self._rest = b""
-        self._epoll = select.epoll()
         self._follows = follow
+        self._epoll = select.epoll()
         self._watch = self._monitor = -1
         self.is_over = False
         try:
@@ -187,6 +187,10 @@ class LogReader:
         for fd in (watch, pidfd):
             if fd >= 0:
                 os.close(fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "is_over"):  # else there was no descriptor for its epoll
+            self.close()
 
     def __enter__(self) -> LogReader:
         return self

@@ -253,6 +253,34 @@ def test_a_cancelled_wait_only_stops_waiting() -> None:
     run(main())
 
 
+def test_cancelled_at_once_it_keeps_no_descriptor() -> None:
+    """Before what a thread has opened for it has been taken."""
+
+    async def main() -> None:
+        made = await started(aio.Engine())
+        await made.exec(["true"])
+        before = set(os.listdir("/proc/self/fd"))
+        for turns in range(30):
+            tasks = [
+                asyncio.create_task(made.wait()),
+                asyncio.create_task(anext_of(made)),
+                asyncio.create_task(made.exec(["true"])),
+            ]
+            for _ in range(turns % 4):
+                await asyncio.sleep(0.001)
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    async def anext_of(made: aio.EngineContainer) -> bytes:
+        async for line in made.logs(follow=True, tail=0):
+            return line
+        return b""
+
+    run(main())
+
+
 def test_a_cancelled_exec_kills_its_program_and_nothing_else() -> None:
     async def main() -> None:
         made = await started(aio.Engine())
