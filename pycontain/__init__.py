@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .container import run as run
     from .engine.image import Image as Image
     from .engine.image import images as images
+    from .engine.processes import ProcessTable as ProcessTable
+    from .engine_container import EngineContainer as EngineContainer
     from .errors import (
         Conflict as Conflict,
     )
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .errors import (
         Unsupported as Unsupported,
     )
+    from .nouns import Engine as Engine
     from .options import bind as bind
     from .options import tmpfs as tmpfs
     from .request import Mount as Mount
@@ -72,6 +75,9 @@ _HOME = {
     "run": "container",
     "Image": "engine.image",
     "images": "engine.image",
+    "Engine": "nouns",
+    "EngineContainer": "engine_container",
+    "ProcessTable": "engine.processes",
     "bind": "options",
     "tmpfs": "options",
     "Mount": "request",

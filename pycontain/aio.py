@@ -24,16 +24,27 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .aio_engine import Engine as Engine
+    from .aio_engine import EngineContainer as EngineContainer
     from .engine.image import Image
     from .inside import Exec
     from .options import ExecOptions, RunOptions
     from .request import RunRequest
+    from .runtime.entry import Entry
     from .runtime.executing import Executing
     from .runtime.roots import Roots
 
     T = TypeVar("T")
 
-__all__ = ["AsyncContainer", "images", "load", "pull", "push", "run", "save"]
+__all__ = ["AsyncContainer", "Engine", "EngineContainer", "images", "load", "pull", "push", "run", "save"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("Engine", "EngineContainer"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import aio_engine
+
+    return getattr(aio_engine, name)
 
 
 async def run(
@@ -113,6 +124,37 @@ async def _exec_started(asked: Exec) -> Executing:
             starting.result().abort()
         asked.close()
         raise
+
+
+async def _execute(
+    enter: Callable[[], Entry], args: Sequence[str], *, input: bytes | str | None, stdin: int | IO[Any] | None,
+    stdout: int | IO[Any] | None, stderr: int | IO[Any] | None, text: bool, encoding: str, errors: str, timeout: float | None,
+    check: bool, once: bool = False, **options: Unpack[ExecOptions],
+) -> CompletedContainer:  # fmt: skip
+    """:func:`pycontain.inside.execute` by the loop."""
+    from .inside import Exec
+
+    data = input_bytes(input, stdin, encoding, errors)
+    asked = Exec(enter, args, data, stdin, stdout, stderr, once=once, **options)
+    executing = await _exec_started(asked)
+    try:
+        exchange = asked.exchange(executing)
+        timed_out = not await _drive(executing, exchange, timeout)
+        if timed_out:
+            executing.kill()
+            await _ended(executing)
+        outcome = executing.wait()
+        exchange.drain()
+        executing.close_tty()
+    except BaseException:
+        executing.abort()
+        asked.close()
+        raise
+    assert outcome is not None
+    result = completed(executing, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out)
+    if check:
+        raise_for(result, timeout)
+    return result
 
 
 async def _finished(starting: asyncio.Future[Any]) -> None:
@@ -245,31 +287,10 @@ class AsyncContainer:
         **options: Unpack[ExecOptions],
     ) -> CompletedContainer:
         """:meth:`pycontain.Container.exec` for asyncio: same arguments, result and errors. Cancelling kills the program."""
-        from .inside import Exec
-
-        data = input_bytes(input, stdin, encoding, errors)
-        asked = Exec(self.container._running, args, data, stdin, stdout, stderr, **options)
-        executing = await _exec_started(asked)
-        try:
-            exchange = asked.exchange(executing)
-            timed_out = not await _drive(executing, exchange, timeout)
-            if timed_out:
-                executing.kill()
-                await _ended(executing)
-            outcome = executing.wait()
-            exchange.drain()
-            executing.close_tty()
-        except BaseException:
-            executing.abort()
-            asked.close()
-            raise
-        assert outcome is not None
-        result = completed(
-            executing, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out
-        )
-        if check:
-            raise_for(result, timeout)
-        return result
+        return await _execute(
+            self.container._running.entry, args, input=input, stdin=stdin, stdout=stdout, stderr=stderr, text=text,
+            encoding=encoding, errors=errors, timeout=timeout, check=check, **options,
+        )  # fmt: skip
 
     async def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises TimeoutExpired after ``timeout`` seconds; cancelling only stops waiting."""

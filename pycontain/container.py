@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .engine.image import Image
     from .options import ExecOptions, RunOptions, UpdateOptions
     from .runtime.cgroups import Events, Pressure
-    from .runtime.executing import Executing
 
 __all__ = ["Container", "run"]
 
@@ -215,18 +214,8 @@ class Container:
         export(self._running, target)
 
     def stats(self) -> Usage:
-        """What it has used so far."""
-        if self._running.outcome is not None:
-            return self._running.outcome.usage
-        raw = self._running.usage_now()
-        return Usage(
-            cpu_user_s=raw.cpu_user_ns / 1e9,
-            cpu_system_s=raw.cpu_system_ns / 1e9,
-            memory_peak_bytes=raw.memory_peak_bytes if raw.have & 12 else None,
-            io_read_bytes=raw.io_read_bytes if raw.have & 48 else None,
-            io_write_bytes=raw.io_write_bytes if raw.have & 48 else None,
-            wall_s=(time.monotonic_ns() - self._running.started.execed_ns) / 1e9,
-        )
+        """What it has used so far, and uses now."""
+        return self._running.usage_so_far()
 
     def exec(
         self,
@@ -254,33 +243,12 @@ class Container:
         Raises: InvalidArgument, Conflict (it has ended, or is paused), Unsupported, ProgramNotFound, NotExecutable, SetupFailed;
         with ``check`` also ContainerExited and TimeoutExpired.
         """
-        from .inside import Exec
+        from .inside import execute
 
-        data = input_bytes(input, stdin, encoding, errors)
-        asked = Exec(self._running, args, data, stdin, stdout, stderr, **options)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        held: list[Executing] = []
-        try:
-            executing = asked.start(held)
-            exchange = asked.exchange(executing)
-            timed_out = not drive(executing, exchange, deadline)
-            if timed_out:
-                executing.kill(_SIGKILL)
-            outcome = executing.wait()
-            exchange.drain()
-            executing.close_tty()
-        except BaseException:  # KeyboardInterrupt above all: its end is the container's as well
-            for each in held:
-                each.abort()
-            asked.close()
-            raise
-        assert outcome is not None
-        result = completed(
-            executing, outcome, exchange, text=text, encoding=encoding, errors=errors, timed_out=timed_out
-        )
-        if check:
-            raise_for(result, timeout)
-        return result
+        return execute(
+            self._running.entry, args, input=input, stdin=stdin, stdout=stdout, stderr=stderr, text=text,
+            encoding=encoding, errors=errors, timeout=timeout, check=check, **options,
+        )  # fmt: skip
 
     # --- Popen's verbs -----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ class Usage:
     """What the container used, all its processes together, from its cgroups' own counters.
 
     ``None`` where this host has no controller that counts it. CPU time falls back to the kernel's accounting of the
-    reaped process tree. Seconds and bytes. ``io_*``: what reached block devices.
+    reaped process tree. Seconds and bytes. ``io_*``: what reached block devices. The last three are of the moment: None once it
+    has ended. ``memory_bytes`` is counted as ``docker stats`` does, without files' pages that the kernel can give back; its limit
+    is never more than the machine has; ``pids``: processes and threads.
     """
 
     cpu_user_s: float = 0.0
@@ -21,6 +23,9 @@ class Usage:
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
     wall_s: float = 0.0
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    pids: int | None = None
 
     @property
     def cpu_s(self) -> float:

@@ -39,7 +39,7 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 
 
 def inspect_containers(words: list[str], form: str, size: bool, roots: Roots) -> int:
-    from .container_document import as_typed
+    from .container_template import as_typed
     from .image_document import as_untyped
 
     def find(name: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def inspect_containers(words: list[str], form: str, size: bool, roots: Roots) ->
 def container_document(roots: Roots, name: str, size: bool) -> dict[str, Any]:
     """Raises: ContainerNotFound."""
     from ..engine.container_details import details
-    from .container_document import document_of
+    from ..engine.container_document import document_of
 
     if size:
         from .as_root import become_root

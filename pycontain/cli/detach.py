@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from .. import parse
 from ..errors import ContainerNotFound, InvalidArgument
-from ..runtime.detached import Logging, Restart
+from ..runtime.detached import Restart
 from .arguments import converted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..request import RunRequest
+    from ..runtime.detached import Logging
     from ..runtime.roots import Roots
     from .arguments import Values
 
@@ -51,11 +50,12 @@ def create(request: RunRequest, values: Values, roots: Roots, *, stdin_once: boo
     for name in _ONLY_ATTACHED:
         if getattr(values, name):
             raise InvalidArgument(f"-d and --{name} contradict each other: leave out one of them")
-    restart = converted("restart", _restart, values.restart) if values.restart else Restart()
+    from ..engine import containers as engine
+    from ..engine.policies import parse_restart
+
+    restart = converted("restart", parse_restart, values.restart) if values.restart else Restart()
     if values.rm and restart.policy != "no":
         raise InvalidArgument("--restart and --rm contradict each other: leave out one of them")
-    from ..engine import containers as engine
-
     container_id = engine.create(
         request, roots, auto_remove=values.rm, restart=restart, logging=_logging(values), open_stdin=values.interactive,
         stdin_once=stdin_once and values.interactive,
@@ -79,31 +79,9 @@ def _write_id(path: str, container_id: str, roots: Roots) -> None:
         raise InvalidArgument(f"--cidfile {path}: cannot write it: {error.strerror}") from None
 
 
-def _restart(text: str) -> Restart:
-    policy, colon, most = text.partition(":")
-    if policy not in ("no", "on-failure", "always", "unless-stopped"):
-        raise parse.invalid("policy", text, "there is no such policy", "no, on-failure[:N], always or unless-stopped")
-    if colon and policy != "on-failure":
-        raise parse.invalid("policy", text, "only on-failure has a number of restarts", "on-failure:3")
-    return Restart(policy=policy, most=parse.integer(most, 0, 1 << 31) if colon else 0)
-
-
 def _logging(values: Values) -> Logging:
-    driver = values.log_driver or "json-file"
-    if driver not in ("json-file", "none"):
-        raise InvalidArgument(f"--log-driver: there is no driver {parse.quote(driver)} here: write json-file or none")
-    fields: dict[str, Any] = {}
-    for text in values.log_opt or ():
-        key, equals, value = text.partition("=")
-        if driver == "none" or not equals or key not in ("max-size", "max-file"):
-            known = "the driver none has no options" if driver == "none" else "write max-size=SIZE or max-file=COUNT"
-            raise InvalidArgument(f"--log-opt: unknown option {parse.quote(text)}: {known}")
-        if key == "max-size":
-            fields["max_size"] = 0 if value == "-1" else converted("log_opt", parse.size, value)
-        else:
-            fields["max_file"] = converted("log_opt", lambda v: parse.integer(v, 1, 1000), value)
-    if fields.get("max_file", 1) > 1 and not fields.get("max_size"):
-        raise InvalidArgument(
-            "--log-opt: max-file needs a max-size: there is no second file before the first one is full"
-        )
-    return Logging(driver=driver, **fields)
+    from ..engine.policies import parse_log_driver, parse_logging
+
+    driver = converted("log_driver", parse_log_driver, values.log_driver or "json-file")
+    logging: Logging = converted("log_opt", lambda _: parse_logging(driver, values.log_opt or ()), "")
+    return logging

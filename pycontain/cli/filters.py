@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .. import parse
+from ..engine.filters import check, labels_match
 from ..errors import InvalidArgument
 from .path_match import path_match
 from .units import unix_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["Filters", "check", "labels_match", "parse_filters", "reference_matches", "truth", "until"]
 
@@ -33,14 +34,6 @@ def parse_filters(given: Sequence[str] | None) -> Filters:
     return found
 
 
-def check(filters: Filters, known: Sequence[str]) -> None:
-    """Raises: InvalidArgument: a filter that the command does not have."""
-    for name in filters:
-        if name not in known:
-            hint = parse.nearest(name, known, f"the filters are {', '.join(known)}")
-            raise InvalidArgument(f"invalid filter {parse.quote(name)}{hint}")
-
-
 def truth(filters: Filters, name: str) -> bool | None:
     """The value of a filter that is true or false; None when it is not given."""
     values = set(filters.get(name, ()))
@@ -52,16 +45,6 @@ def truth(filters: Filters, name: str) -> bool | None:
         return False
     given = parse.quote(" ".join(sorted(values)))[1:-1]
     raise InvalidArgument(f"invalid filter '{name}=[{given}]': write {name}=true or {name}=false")
-
-
-def labels_match(wanted: Iterable[str], labels: Sequence[tuple[str, str]]) -> bool:
-    """Whether all of ``KEY`` or ``KEY=VALUE`` are among the labels."""
-    have = dict(labels)
-    for each in wanted:
-        key, equals, value = each.partition("=")
-        if key not in have or (equals and have[key] != value):
-            return False
-    return True
 
 
 def reference_matches(patterns: Sequence[str], name: str) -> bool:

@@ -81,6 +81,6 @@ def _inspect_any(words: list[str], form: str, size: bool, roots: Roots) -> int:
 
 
 def _typed(document: dict[str, Any]) -> Struct:
-    from . import container_document, image_document
+    from . import container_template, image_document
 
-    return container_document.as_typed(document) if "State" in document else image_document.as_typed(document)
+    return container_template.as_typed(document) if "State" in document else image_document.as_typed(document)

@@ -44,22 +44,20 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 
 
 def _logs(values: Values, container: str, roots: Roots) -> int:
-    from ..engine.logs import read_logs
+    from ..engine.logs import Shown, read_logs
 
     tail = (
         None
         if values.tail in (None, "all", "-1")
         else converted("tail", lambda v: parse.integer(v, 0, 1 << 53), values.tail)
     )
-    begun = False  # whether the line under way has its time
+    shown = Shown(timestamps=values.timestamps)
     for line in read_logs(
         roots, container, tail=tail, since=_instant("since", values.since), until=_instant("until", values.until),
         follow=values.follow,
     ):  # fmt: skip
-        stamp = f"{line.time} " if values.timestamps and not begun else ""
-        begun = not line.text.endswith("\n")
         out = sys.stderr if line.stream == "stderr" else sys.stdout
-        _write(out, stamp + line.text)
+        _write(out, shown.text(line))
         if values.follow:
             flush(out)
     return 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 from .. import parse
-from ..errors import InvalidArgument
 from .arguments import Command, Option, Values, converted, count, read
-from .filters import Filters, check, labels_match, parse_filters
+from .filters import Filters, parse_filters
 from .formats import FORMAT_HELP
 from .output import one_for_errors, write
 from .table import align, printable
@@ -39,8 +38,6 @@ COMMAND = Command(
     interspersed=True,
 )  # fmt: skip
 
-_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
-_STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 _HEADERS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
     "State": "STATE", "Status": "STATUS", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Size": "SIZE",
@@ -59,22 +56,9 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 
 
 def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
-    check(filters, _FILTERS)
-    for state in filters.get("status", ()):
-        if state not in _STATES:
-            raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
-    from ..engine import containers as engine
+    from ..engine.container_filters import select
 
-    codes = [converted("filter", lambda v: parse.integer(v, -1, 255), code) for code in filters.get("exited", ())]
-    # as with Docker, whoever asks for a state, or for the newest, means all
-    found = engine.list_containers(roots, all=values.all or last > 0 or bool({"exited", "status"} & set(filters)))
-    if codes:
-        found = [each for each in found if each.state == "exited" and each.exit_code in codes]
-    for name, newer in (("before", False), ("since", True)):
-        for text in filters.get(name, ()):
-            at = engine.find_container(roots, text).created
-            found = [each for each in found if (each.created > at if newer else each.created < at)]
-    found = [each for each in found if _matches(each, filters)]
+    found = select(roots, filters, all=values.all or last > 0)  # as with Docker, whoever asks for the newest means all
     if last > 0:
         found = found[:last]
     write(_listed(found, _sizes(found, values, roots), values))
@@ -99,36 +83,6 @@ def _sizes(found: list[ContainerInfo], values: Values, roots: Roots) -> dict[str
         virtual = f" (virtual {human_size(sizes.layer + sizes.image, 3)})" if sizes.image else ""
         shown[each.id] = human_size(sizes.layer, 3) + virtual
     return shown
-
-
-def _matches(info: ContainerInfo, filters: Filters) -> bool:
-    """All kinds of filters must be met; of several of one kind, one; of labels all."""
-    import re
-
-    for name, values in filters.items():
-        if name == "label" and not labels_match(values, info.labels):
-            return False
-        if name == "status" and info.state not in values:
-            return False
-        if name == "id" and not any(info.id.startswith(value) for value in values):
-            return False
-        if name == "ancestor" and not any(_is_ancestor(value, info) for value in values):
-            return False
-        if name == "name":
-            try:
-                if not any(re.search(value.removeprefix("/"), info.name) for value in values):
-                    return False
-            except re.error as error:
-                raise InvalidArgument(f"invalid filter 'name={values[0][:40]}': {error}") from None
-    return True
-
-
-def _is_ancestor(text: str, info: ContainerInfo) -> bool:
-    digits = info.image_id.removeprefix("sha256:")
-    known = info.image.removesuffix(":latest")
-    return known == text.removesuffix(":latest") or (
-        len(text) >= 4 and bool(digits) and digits.startswith(text.removeprefix("sha256:"))
-    )
 
 
 def _listed(found: list[ContainerInfo], sizes: dict[str, str], values: Values) -> str:

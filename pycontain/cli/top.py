@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidArgument, Unsupported
 from .arguments import Command, Option, count, read
 from .output import one_for_errors, write
 
@@ -27,40 +26,13 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 
 
 def _top(container: str, options: list[str], roots: Roots) -> int:
-    from ..engine import containers as engine
+    from ..engine.processes import top
     from .table import printable
 
-    header, *lines = _ps(options or ["-ef"])
-    titles = header.split()
-    try:
-        column = titles.index("PID")
-    except ValueError:
-        raise InvalidArgument(
-            f"cannot tell whose processes these are: ps {' '.join(options)} has no column PID: add -o pid"
-        ) from None
-    pids = {str(pid) for pid in engine.processes(roots, container)}
-    rows = [titles]
-    for line in lines:
-        cells = line.split(None, len(titles) - 1)
-        if len(cells) > column and cells[column] in pids:
-            rows.append(printable(cells))
-    widths = [max(len(row[at]) if at < len(row) else 0 for row in rows) for at in range(len(titles))]
+    found = top(roots, container, options)
+    rows = [list(found.titles), *map(printable, map(list, found.processes))]
+    widths = [max(len(row[at]) if at < len(row) else 0 for row in rows) for at in range(len(found.titles))]
     for row in rows:
         padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
         write("   ".join([*padded, row[-1]]).rstrip() + "\n")
     return 0
-
-
-def _ps(options: list[str]) -> list[str]:
-    """The host's own program on the host's own processes: nothing of the container runs."""
-    import subprocess
-
-    try:
-        done = subprocess.run(["ps", *options], capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError:
-        raise Unsupported("cannot list processes: this host has no ps: install procps") from None
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or not lines:
-        said = done.stderr.strip().splitlines()
-        raise InvalidArgument(f"ps {' '.join(options)}: {said[0] if said else 'it has printed nothing'}")
-    return lines

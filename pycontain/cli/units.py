@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from ..image.instants import rfc3339_utc
+
 __all__ = [
     "UNSAID",
     "ago",
@@ -121,12 +123,6 @@ def local_time(at: int) -> str:
 def rfc3339_local(at: int) -> str:
     there = time.localtime(at)
     return f"{_date(there)}T{_clock(there)}{_zone(there, ':') if there.tm_gmtoff else 'Z'}"
-
-
-def rfc3339_utc(at: float) -> str:
-    """To the microsecond, without what is 0 at its end."""
-    there = time.gmtime(at)
-    return f"{_date(there)}T{_clock(there)}{f'{at % 1:.6f}'[1:].rstrip('0').rstrip('.')}Z"
 
 
 def _date(there: time.struct_time) -> str:

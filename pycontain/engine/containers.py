@@ -20,6 +20,7 @@ from ..runtime import cgroups, detached, foreground, monitor, names, stillness
 from ..runtime.detached import Detached, State
 from ..runtime.foreground import Foreground
 from ..runtime.mount_points import MountPoint, mount_points
+from .ending import Ending, await_monitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContainerInfo",
+    "ask_to_stop",
+    "await_monitor",
     "create",
+    "ending",
     "find_container",
     "find_running",
     "info_of_foreground",
@@ -47,8 +51,6 @@ __all__ = [
     "unpause",
     "wait",
 ]
-
-_GONE_WITHIN_S = 10.0
 
 
 @record
@@ -202,9 +204,20 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
     if kept is None:
         _stop_foreground(foreground.find(roots, text), signal, 10.0 if grace_s is None else grace_s)
         return
+    if ask_to_stop(roots, kept.id, signal=signal, grace_s=grace_s):
+        try:
+            wait(roots, kept.id)
+        except ContainerNotFound:
+            pass  # removed at its end
+        await_monitor(roots, kept.id)
+
+
+def ask_to_stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> bool:
+    """As :func:`stop`, of one that stays, which returns at once: whether its end is to be waited for."""
+    kept = _kept(roots, text)
     state = detached.state_of(roots, kept)
     if not state.is_alive:
-        return
+        return False
     wanted = signal or kept.config.stop_signal
     number = parse.signal_number(wanted) if wanted else signals.SIGTERM
     grace = kept.stop_timeout_s if grace_s is None else grace_s
@@ -213,10 +226,11 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
     try:
         with _control(roots, kept.id) as control:
             control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
-            _until_over(control)
-    except (Conflict, ConnectionError, monitor.Refused):
+    except monitor.Refused as error:
+        raise Conflict(f"cannot stop container {kept.name}: {error}") from None
+    except (Conflict, ConnectionError):
         pass  # it has ended by itself
-    _await_end(roots, kept.id)
+    return True
 
 
 def _until_over(control: monitor.Control) -> tuple[int, int] | None:
@@ -228,34 +242,30 @@ def _until_over(control: monitor.Control) -> tuple[int, int] | None:
     return None
 
 
-def _await_end(roots: Roots, container_id: str) -> None:
-    """Its monitor is gone, and what it has written is the last word."""
-    end = time.monotonic() + _GONE_WITHIN_S
-    while monitor.is_alive(detached.run_directory_of(roots, container_id)) and time.monotonic() < end:
-        time.sleep(0.002)
-
-
 def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
     kept = _kept(roots, text)
     stop(roots, kept.id, signal=signal, grace_s=grace_s)
     start(roots, kept.id)
 
 
-def wait(roots: Roots, text: str) -> int:
-    """Its exit code, when it has ended for good. Raises: Conflict: it runs in the foreground of another process, which alone knows."""
-    kept = _kept(roots, text)
-    state = detached.state_of(roots, kept)
-    if state.is_alive:
-        try:
-            with _control(roots, kept.id) as control:
-                ended = _until_over(control)
-            if ended is not None:
-                return ended[0]
-        except (Conflict, ConnectionError):
-            pass  # just now
-        _await_end(roots, kept.id)
-        state = detached.state_of(roots, kept)
-    return state.exit_code
+def wait(roots: Roots, text: str, *, timeout_s: float | None = None) -> int | None:
+    """Its exit code, when it has ended for good; None after ``timeout_s`` seconds.
+
+    Raises: Conflict: it runs in the foreground of another process, which alone knows; ContainerNotFound: it was removed first.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with ending(roots, text) as end:
+        while end.exit_code is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not _ended(end.fileno(), left):
+                return None
+            end.advance()
+        return end.exit_code
+
+
+def ending(roots: Roots, text: str) -> Ending:
+    """For who waits with descriptors of his own beside it. Raises: as :func:`wait`."""
+    return Ending(roots, _kept(roots, text))
 
 
 def rename(roots: Roots, text: str, name: str) -> None:
@@ -297,7 +307,7 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
                 f'cannot remove container "{kept.name}": container is {state.status}: stop the container before removing or force remove'
             )
         _end(roots, container_id, detached.as_running(roots, kept, state) if state.status == "paused" else None)
-    _await_end(roots, container_id)  # a monitor that has just written its last word, or removes it itself
+    await_monitor(roots, container_id)  # a monitor that has just written its last word, or removes it itself
     with detached.changing(roots, container_id):
         run_directory = detached.run_directory_of(roots, container_id)
         if monitor.is_alive(run_directory):
@@ -386,9 +396,9 @@ def _thaw(found: Foreground) -> None:
         pass  # it has ended
 
 
-def _ended(pidfd: int, within_s: float | None) -> bool:
+def _ended(fd: int, within_s: float | None) -> bool:
     poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
+    poller.register(fd, select.POLLIN)
     return bool(poller.poll(None if within_s is None else within_s * 1000))
 
 

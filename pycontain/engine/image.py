@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..image.details import HistoryEntry, ImageDetails
     from ..runtime.foreground import Foreground
+    from ..runtime.roots import Roots
     from ..runtime.running import Running
 
 __all__ = ["Image", "images"]
@@ -175,6 +176,14 @@ def images(*, data_root: str | None = None) -> list[Image]:
     return [Image._of(each, root) for each in _images.list_images(root)]
 
 
+def save_images(
+    data_root: str, names: Sequence[str], target: str | os.PathLike[str] | BinaryIO, *, format: str
+) -> None:
+    """:meth:`pycontain.Engine.images.save`."""
+    with _opened(target, "wb") as out:
+        _images.save(data_root, names, out, format=format)
+
+
 def commit(
     running: Running, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool, compression: str,
     level: int | None,
@@ -192,6 +201,24 @@ def export(running: Running, target: Any) -> None:
     """:meth:`pycontain.Container.export`."""
     with _opened(target, "wb") as out:
         _images.export_found(_found(running), out)
+
+
+def commit_known(
+    roots: Roots, container: str, name: str, *, changes: Sequence[str], author: str, message: str, pause: bool, compression: str,
+    level: int | None,
+) -> Image:  # fmt: skip
+    """:meth:`pycontain.EngineContainer.commit`."""
+    image_id = _images.commit(
+        roots.data_root, roots.run_root, container, name, changes=changes, author=author, message=message, pause=pause,
+        compression=compression, level=level,
+    )  # fmt: skip
+    return Image._of(_images.find_image(roots.data_root, image_id), roots.data_root)
+
+
+def export_known(roots: Roots, container: str, target: Any) -> None:
+    """:meth:`pycontain.EngineContainer.export`."""
+    with _opened(target, "wb") as out:
+        _images.export(roots.data_root, roots.run_root, container, out)
 
 
 def _found(running: Running) -> Foreground:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import time
 from typing import Any
 
-from ..errors import Conflict, InvalidArgument
-from ..record import record
+from .. import _native
+from ..errors import Conflict, ContainerNotFound, InvalidArgument
 from ..runtime import detached, monitor
 
 TYPE_CHECKING = False
@@ -24,19 +25,22 @@ if TYPE_CHECKING:
 
     from ..runtime.roots import Roots
 
-__all__ = ["Line", "read_logs", "stamp"]
+__all__ = ["Line", "LogReader", "Shown", "open_log", "read_logs", "stamp"]
 
 _BLOCK = 1 << 16
-_POLL_S = 0.01
+_POLL_S = 0.05
 
 
-@record
 class Line:
-    """``stream``: "stdout" or "stderr"; ``time`` is RFC 3339; ``text`` ends in a newline, unless more of the line follows."""
+    """``stream``: "stdout" or "stderr"; ``time`` is RFC 3339; ``text`` ends in a newline, unless more of the line follows.
 
-    stream: str
-    time: str
-    text: str
+    No record: there may be millions, and one of those takes five times as long to make.
+    """
+
+    __slots__ = ("stream", "text", "time")
+
+    def __init__(self, stream: str, time: str, text: str) -> None:
+        self.stream, self.time, self.text = stream, time, text
 
 
 def read_logs(
@@ -47,6 +51,24 @@ def read_logs(
 
     Raises: ContainerNotFound; Conflict: it keeps no log.
     """
+    return _until_over(open_log(roots, text, tail=tail, since=since, until=until, follow=follow))
+
+
+def _until_over(log: LogReader) -> Iterator[Line]:
+    with log:
+        poller = select.poll()
+        poller.register(log.fileno(), select.POLLIN)
+        while not log.is_over:
+            yield from log.lines()
+            if not log.is_over:
+                left = log.left_s()
+                poller.poll(None if left is None else left * 1000 + 1)
+
+
+def open_log(
+    roots: Roots, text: str, *, tail: int | None = None, since: str = "", until: str = "", follow: bool = False,
+) -> LogReader:  # fmt: skip
+    """As :func:`read_logs`, for who waits with descriptors of his own."""
     found = detached.find(roots, text)
     if found is None:
         from ..runtime import foreground
@@ -55,57 +77,126 @@ def read_logs(
         raise Conflict(f"container {text} runs in the foreground of another command, which has its output")
     if found.logging.driver == "none":
         raise Conflict(f"container {found.name} keeps no log: it was made with --log-driver none")
-    return _lines(roots, found.id, tail, since, until, follow)
+    return LogReader(roots, found.id, tail, since, until, follow)
 
 
-def _lines(roots: Roots, container_id: str, tail: int | None, since: str, until: str, follow: bool) -> Iterator[Line]:
-    directory = detached.directory_of(roots, container_id)
-    run_directory = detached.run_directory_of(roots, container_id)
-    files = _opened(directory)
-    if tail is not None and files:
-        files = _of_last(files, tail)
-    current: BinaryIO | None = None
-    try:
-        while files:
-            current = files.pop(0)
-            for line in _of_file(current):
-                if until and line.time > until:
-                    return
-                if line.time >= since:
-                    yield line
-            if files:
-                current.close()
-        if not follow:
-            return
-        rest = b""
+class LogReader:
+    """``is_over``: :meth:`lines` will have no more. Until then :meth:`fileno` becomes readable when there may be new ones: the log
+    has grown, or the monitor has ended."""
+
+    def __init__(
+        self, roots: Roots, container_id: str, tail: int | None, since: str, until: str, follow: bool
+    ) -> None:  # fmt: skip
+        self._directory = detached.directory_of(roots, container_id)
+        self._since, self._until = since, until
+        self._current: BinaryIO | None = None
+        self._files: list[BinaryIO] = []
+        self._rest = b""
+        self._follows = follow
+        self._epoll = select.epoll()
+        self._watch = self._monitor = -1
+        self.is_over = False
+        try:
+            if follow:
+                self._follow(detached.run_directory_of(roots, container_id))
+            # after the watch is there: what comes in between is seen, by either
+            self._files = _opened(self._directory)
+            if tail is not None and self._files:
+                self._files = _of_last(self._files, tail)
+        except BaseException:
+            self.close()
+            raise
+
+    def _follow(self, run_directory: str) -> None:
+        try:
+            self._watch = _native.watch_directory(self._directory)
+            self._epoll.register(self._watch, select.EPOLLIN)
+        except FileNotFoundError:
+            raise ContainerNotFound(f"No such container: {self._directory.rpartition('/')[2]}") from None
+        except OSError:
+            pass  # more than fs.inotify.max_user_instances, often 128: looked at again and again
+        self._monitor = monitor.open_pidfd(self._directory, run_directory)
+        if self._monitor >= 0:
+            self._epoll.register(self._monitor, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def left_s(self) -> float | None:
+        """Seconds after which :meth:`lines` is to be asked, whether or not the descriptor is readable. None: never."""
+        if self._watch < 0:
+            return _POLL_S
+        if not self._until:
+            return None
+        from ..image.instants import parse_instant
+
+        at = parse_instant(self._until)
+        return 0.0 if at is None else max(0.0, at.timestamp() - time.time())
+
+    def lines(self) -> Iterator[Line]:
+        """Those that are there now."""
+        last = self._is_last_look()
+        for line in self._whole_lines():
+            if self._until and line.time > self._until:
+                self.is_over = True
+                return
+            if line.time >= self._since:
+                yield line
+        self.is_over = last
+
+    def _is_last_look(self) -> bool:
+        """Asked before the look: what it has said last is there then."""
+        if not self._follows:
+            return True
+        try:
+            while self._watch >= 0 and os.read(self._watch, _BLOCK):
+                pass
+        except BlockingIOError:
+            pass
+        if self._until and stamp(time.time()) > self._until:
+            return True
+        return self._monitor < 0 or any(fd == self._monitor for fd, _ in self._epoll.poll(0))
+
+    def _whole_lines(self) -> Iterator[Line]:
         while True:
-            alive = monitor.is_alive(run_directory)  # before the look: what it has said last is there then
-            if current is None:
-                current = _open(f"{directory}/log")
-            if current is not None:
-                rest += current.read()
-                *whole, rest = rest.split(b"\n")
+            if self._current is None:
+                if not self._files:
+                    self._files = [file] if (file := _open(f"{self._directory}/log")) is not None else []
+                if not self._files:
+                    return
+                self._current = self._files.pop(0)
+            while data := self._current.read(_BLOCK):
+                *whole, self._rest = (self._rest + data).split(b"\n")
                 for each in whole:
-                    line = _parsed(each)
-                    if until and line.time > until:
-                        return
-                    yield line
-                if whole:
-                    continue
-                newer = _newer(directory, current)
-                if newer is not None:
-                    current.close()
-                    current = newer
-                    continue
-            if not alive:
-                return
-            if until and stamp(time.time()) > until:
-                return
-            time.sleep(_POLL_S)
-    finally:
-        for file in [current, *files]:
+                    yield _parsed(each)
+            if not self._files:
+                newer = _newer(self._directory, self._current) if self._follows else None
+                if newer is None:
+                    return
+                self._files = [newer]
+            self._current.close()
+            self._current, self._rest = None, b""
+
+    def close(self) -> None:
+        for file in (self._current, *self._files):
             if file is not None:
                 file.close()
+        self._current, self._files = None, []
+        self._epoll.close()
+        watch, self._watch, pidfd, self._monitor = self._watch, -1, self._monitor, -1
+        for fd in (watch, pidfd):
+            if fd >= 0:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "is_over"):  # else there was no descriptor for its epoll
+            self.close()
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _opened(directory: str) -> list[BinaryIO]:
@@ -188,21 +279,49 @@ def _back(file: BinaryIO, count: int) -> tuple[int, int]:
     return found + (end > 0), 0
 
 
-def _of_file(file: BinaryIO) -> Iterator[Line]:
-    """To the last whole line; what is being written stays unread."""
-    while data := file.readline():
-        if not data.endswith(b"\n"):
-            file.seek(-len(data), os.SEEK_CUR)
-            return
-        yield _parsed(data)
+_HEAD, _STREAM, _TIME = b'{"log":"', b'","stream":"', b'","time":"'
+_TIME_AT = -32  # 30 bytes and the end
+_STREAM_AT = _TIME_AT - len(_TIME) - len("stdout")
+_TEXT_END = _STREAM_AT - len(_STREAM)
 
 
 def _parsed(data: bytes) -> Line:
+    """As the monitor writes them; most have nothing escaped but the newline, and are taken apart without the parser."""
+    end = _TEXT_END - 2
+    if (
+        data.startswith(_HEAD)
+        and data[_TEXT_END:_STREAM_AT] == _STREAM
+        and data[_TIME_AT - len(_TIME) : _TIME_AT] == _TIME
+        and data[end:_TEXT_END] == b"\\n"
+        and data.find(b"\\", len(_HEAD)) == len(data) + end
+        and data.endswith(b'"}')
+    ):
+        text = data.decode("utf-8", "replace")
+        return Line(text[_STREAM_AT : _STREAM_AT + 6], text[_TIME_AT:-2], text[len(_HEAD) : end] + "\n")
     try:
         document: dict[str, Any] = json.loads(data)
-        return Line(stream=document["stream"], time=document["time"], text=document["log"])
+        return Line(document["stream"], document["time"], document["log"])
     except (ValueError, KeyError, TypeError):
         raise InvalidArgument(f"cannot read the log: a line of it is damaged: {data[:60]!r}") from None
+
+
+class Shown:
+    """Which lines are wanted, and with the time of each before it; of a line that comes in pieces, before the first."""
+
+    def __init__(self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False) -> None:
+        self._streams = ("stdout",) * stdout + ("stderr",) * stderr
+        self._timestamps = timestamps
+        self._begun: dict[str, bool] = {}
+
+    def text(self, line: Line) -> str:
+        """ "": it is not wanted."""
+        if line.stream not in self._streams:
+            return ""
+        if not self._timestamps:
+            return line.text
+        begun = self._begun.get(line.stream, False)
+        self._begun[line.stream] = not line.text.endswith("\n")
+        return line.text if begun else f"{line.time} {line.text}"
 
 
 def stamp(seconds: float, digits: str = "") -> str:

@@ -11,6 +11,7 @@ import array
 import os
 import socket
 import struct
+import time
 
 from .. import _native
 from ..errors import SetupFailed, errno_name
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["FOREVER", "LAUNCH", "MONITOR", "Control", "Refused", "framed", "is_alive", "read_state", "start"]
+__all__ = [
+    "FOREVER",
+    "LAUNCH",
+    "MONITOR",
+    "Control",
+    "Refused",
+    "framed",
+    "is_alive",
+    "open_pidfd",
+    "read_state",
+    "start",
+]
 
 _BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
 MONITOR = f"{_BIN}/pycontain-monitor"
@@ -36,6 +48,7 @@ FOREVER = 0xFFFFFFFF
 _HEAD = struct.Struct(">B3xI")
 _ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
 _TIMEOUT_S = 90.0  # more than a launcher takes to give up
+_SEEN_WITHIN_S = 1.0
 
 
 def start(
@@ -101,6 +114,34 @@ def read_state(data_dir: str) -> dict[str, Any]:
     with open(f"{data_dir}/state", encoding="ascii") as f:
         state: dict[str, Any] = json.load(f)
     return state
+
+
+def open_pidfd(data_dir: str, run_dir: str) -> int:
+    """Of the monitor that lives there: readable when that one has ended. -1: none lives, or its process cannot be seen."""
+    end = time.monotonic() + _SEEN_WITHIN_S
+    while is_alive(run_dir) and time.monotonic() < end:
+        try:
+            pid = read_state(data_dir)["monitor_pid"]
+            pidfd = os.pidfd_open(pid)
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.002)  # it has not written its state yet; or is just ending
+            continue
+        # asked once it is held: the number in the file may have been a former monitor's, and be another process's by now
+        if _is_of(pid, data_dir):
+            return pidfd
+        os.close(pidfd)
+        time.sleep(0.002)
+    return -1
+
+
+def _is_of(pid: int, data_dir: str) -> bool:
+    """By the last part of the directory, the container's id: the rest may be another way to the same place."""
+    name = os.fsencode(os.path.basename(data_dir))
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return any(os.path.basename(word) == name for word in file.read().split(b"\0"))
+    except OSError:
+        return False
 
 
 class Refused(Exception):

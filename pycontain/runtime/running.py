@@ -489,9 +489,15 @@ class Running:
                 cgroups.move_all(members, directory)
         cgroups.update(self.members(), resources, facts)
 
-    def usage_now(self) -> _native.RawUsage:
-        """Live counters from the cgroups that the Plan's finish section names."""
-        from ..disassemble import decode
+    def usage_so_far(self) -> Usage:
+        """In all, when it has ended."""
+        from .live_usage import live_usage
 
-        kinds = [(op.x, op.s1) for op in decode(self.plan.data).finish if op.name == "USAGE"]
-        return _native.usage_read(kinds)
+        if self.outcome is None:
+            wall_s = (time.monotonic_ns() - self.started.execed_ns) / 1e9
+            try:
+                return live_usage(self.plan.data, self.members(), wall_s)
+            except Conflict:
+                self.wait()  # just now
+        assert self.outcome is not None
+        return self.outcome.usage

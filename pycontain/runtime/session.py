@@ -99,16 +99,6 @@ def sealed(program: str) -> int:
         ) from None
 
 
-def sealed_programs() -> tuple[int, int]:
-    """As :meth:`Session.programs`, for a process that has no containers of its own."""
-    enter = sealed(_ENTER)
-    try:
-        return enter, sealed(_STUB)
-    except BaseException:
-        os.close(enter)
-        raise
-
-
 class Session:
     """What one process shares among its containers on one pair of roots.
 
@@ -446,8 +436,26 @@ def session_for(roots: Roots, facts: HostFacts) -> Session:
         return found
 
 
+_programs: list[int] = []
+
+
+def sealed_programs() -> tuple[int, int]:
+    """As :meth:`Session.programs`, for a process that may have no containers of its own: made once."""
+    with _sessions_lock:
+        if not _programs:
+            enter = sealed(_ENTER)
+            try:
+                _programs[:] = [enter, sealed(_STUB)]
+            except BaseException:
+                os.close(enter)
+                raise
+        return _programs[0], _programs[1]
+
+
 def close_all() -> None:
     """Ends every session of this process; the next start opens a new one."""
+    while _programs:
+        os.close(_programs.pop())
     while _sessions:
         _, session = _sessions.popitem()
         session.close()

@@ -50,12 +50,16 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _is_strangers(owner: str, below: tuple[str, ...]) -> bool:
+def _titles() -> list[str]:
+    """Of all monitors: asked once for each look, there may be a thousand."""
+    return [
+        _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
+    ]
+
+
+def _is_strangers(owner: str, below: tuple[str, ...], titles: list[str]) -> bool:
     """Whether a directory named ``owner`` belongs to a living process other than this one, or to a monitor that is not ``below``."""
     if owner.startswith("c"):
-        titles = [
-            _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
-        ]
         return any(owner in title and not any(f"\0{b}/" in title for b in below) for title in titles)
     pid = owner.partition("-")[0]
     return not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid)))
@@ -63,9 +67,10 @@ def _is_strangers(owner: str, below: tuple[str, ...]) -> bool:
 
 def _cgroups(below: tuple[str, ...]) -> set[str]:
     found = set()
+    titles = _titles()
     for base in cgroup_bases():
         with suppress(OSError):
-            found |= {f"{base}/{o}" for o in os.listdir(base) if "-" in o and not _is_strangers(o, below)}
+            found |= {f"{base}/{o}" for o in os.listdir(base) if "-" in o and not _is_strangers(o, below, titles)}
     return found
 
 
@@ -100,9 +105,10 @@ def _processes(below: tuple[str, ...]) -> dict[int, str]:
     """Children of this process, processes in our (or a dead owner's) cgroups, guardians of ours or of ``below``."""
     mine = {int(p) for t in os.listdir("/proc/self/task") for p in _read(f"/proc/self/task/{t}/children").split()}
     found = {pid: _title(pid) for pid in mine}
+    titles = _titles()
     for pid in _pids():
         owner = _cgroup_owner(pid)
-        if owner and not _is_strangers(owner, below):
+        if owner and not _is_strangers(owner, below, titles):
             found[pid] = f"in cgroup {owner}: " + _title(pid)
         elif _read(f"/proc/{pid}/comm").startswith("pycontain-guard"):
             words = _read(f"/proc/{pid}/cmdline")

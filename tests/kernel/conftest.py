@@ -67,6 +67,7 @@ def roots(base: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
 def staying(roots: Roots) -> Iterator[Roots]:
     """As ``roots``, for tests whose containers stay: they are removed afterwards."""
     yield roots
+    session.close_all()  # of the test's own runs, which do not stay
     clear(roots)
 
 

@@ -115,3 +115,24 @@ def test_templates_need_json_and_no_more(words: list[str], of_the_engine: frozen
 def test_transfer_without_a_terminal_draws_nothing(words: list[str], of_the_engine: frozenset[str]) -> None:
     modules = loaded(IMAGES.replace("WORDS", repr(words)))
     assert set(heavy(modules - of_the_engine)) <= {"threading"}
+
+
+def test_names_of_the_package_cost_nothing_until_they_are_used() -> None:
+    bare = loaded("pass")
+    ours = {each for each in loaded("import pycontain; dir(pycontain)") - bare if each.startswith("pycontain")}
+    assert ours == {"pycontain", "pycontain._version"}
+    assert "pycontain.aio_engine" not in loaded("from pycontain import aio")
+
+
+def test_an_engine_is_made_without_what_is_heavy() -> None:
+    """Not even of those that its containers need later: asyncio, an HTTP client, a thread."""
+    modules = loaded("import pycontain; pycontain.Engine('/nowhere', '/nowhere')")
+    assert not modules & {
+        "asyncio",
+        "subprocess",
+        "urllib3",
+        "datetime",
+        "threading",
+        "tarfile",
+        "pycontain.image.pull",
+    }

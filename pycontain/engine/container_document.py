@@ -1,4 +1,4 @@
-"""What ``container inspect`` shows: Docker's document of a container, and the same as its templates see it.
+"""What ``container inspect`` shows: Docker's document of a container.
 
 The fields are those of the Engine API 1.50 (Docker 28). A container in the foreground of a command has told only its record: what
 that does not say (its limits, mounts, terminal) is here as it is when nothing was asked for, and its NetworkMode is empty.
@@ -10,20 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 from .. import capabilities
+from ..image.instants import rfc3339_utc
 from ..runtime.generate import DEFAULT_SHM, MASKED_PATHS, READONLY_PATHS
-from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Struct
-from .units import rfc3339_utc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from ..engine.container_details import ContainerDetails
     from ..request import Mount, RunRequest
     from ..runtime.detached import Detached
     from ..runtime.mount_points import MountPoint
+    from .container_details import ContainerDetails
 
-__all__ = ["as_typed", "document_of"]
+__all__ = ["CONFIG_IF_SET", "HOST_CONFIG_IF_SET", "document_of"]
 
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 _STOP_TIMEOUT_S = 10.0  # Docker's own, which it does not show
@@ -125,15 +124,15 @@ def _config(details: ContainerDetails) -> dict[str, Any]:
     }
     if kept and kept.stop_timeout_s != _STOP_TIMEOUT_S:
         document["StopTimeout"] = int(kept.stop_timeout_s)
-    return {name: value for name, value in document.items() if value or name not in _CONFIG_IF_SET}
+    return {name: value for name, value in document.items() if value or name not in CONFIG_IF_SET}
 
 
 # --- what was asked for -----------------------------------------------------------------------------------------------
 
 
 def _host_config(kept: Detached | None) -> dict[str, Any]:
-    fields = {name: each() for name, each in _HOST_CONFIG.items() if name not in _HOST_CONFIG_IF_SET}
-    document = {name: _untyped(value) for name, value in fields.items()}
+    unset = _unset()
+    document = {name: value for name, value in unset.items() if name not in HOST_CONFIG_IF_SET}
     if kept is None:
         return document
     logging = kept.logging
@@ -150,7 +149,28 @@ def _host_config(kept: Detached | None) -> dict[str, Any]:
     for name, value in _asked_if_set(kept.request).items():
         if value:
             document[name] = value
-    return {name: document[name] for name in _HOST_CONFIG if name in document}
+    return {name: document[name] for name in unset if name in document}
+
+
+def _unset() -> dict[str, Any]:
+    """The fields of Docker's HostConfig, in their order, as they are when they are not set."""
+    return {
+        "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "",
+        "PortBindings": {}, "RestartPolicy": {"Name": "", "MaximumRetryCount": 0}, "AutoRemove": False, "VolumeDriver": "",
+        "VolumesFrom": None, "ConsoleSize": [0, 0], "Annotations": None, "CapAdd": None, "CapDrop": None,
+        "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": [], "GroupAdd": None,
+        "IpcMode": "", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
+        "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "StorageOpt": None, "Tmpfs": None,
+        "UTSMode": "", "UsernsMode": "", "ShmSize": 0, "Sysctls": None, "Runtime": "pycontain", "Isolation": "",
+        "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
+        "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0,
+        "MemorySwap": 0, "MemorySwappiness": None, "OomKillDisable": None,
+        "PidsLimit": None, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
+        "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "Mounts": None, "MaskedPaths": [], "ReadonlyPaths": [],
+        "Init": None,
+    }  # fmt: skip
 
 
 def _asked(request: RunRequest) -> dict[str, Any]:
@@ -241,117 +261,13 @@ def _security(request: RunRequest) -> list[str]:
     return found
 
 
-# --- for templates ----------------------------------------------------------------------------------------------------
-
-
-# the fields of Docker's types, in their order, and what they are when they are not set
-_HOST_CONFIG: Mapping[str, Callable[[], Any]] = {
-    "Binds": NilList, "ContainerIDFile": str, "LogConfig": lambda: {"Type": "", "Config": {}}, "NetworkMode": str,
-    "PortBindings": dict, "RestartPolicy": lambda: {"Name": "", "MaximumRetryCount": 0}, "AutoRemove": bool, "VolumeDriver": str,
-    "VolumesFrom": NilList, "ConsoleSize": lambda: [0, 0], "Annotations": NilMap, "CapAdd": NilList, "CapDrop": NilList,
-    "CgroupnsMode": str, "Dns": list, "DnsOptions": list, "DnsSearch": list, "ExtraHosts": list, "GroupAdd": NilList,
-    "IpcMode": str, "Cgroup": str, "Links": NilList, "OomScoreAdj": int, "PidMode": str, "Privileged": bool,
-    "PublishAllPorts": bool, "ReadonlyRootfs": bool, "SecurityOpt": NilList, "StorageOpt": NilMap, "Tmpfs": NilMap,
-    "UTSMode": str, "UsernsMode": str, "ShmSize": Int64, "Sysctls": NilMap, "Runtime": lambda: "pycontain", "Isolation": str,
-    "CpuShares": Int64, "Memory": Int64, "NanoCpus": Int64, "CgroupParent": str, "BlkioWeight": int, "BlkioWeightDevice": list,
-    "BlkioDeviceReadBps": list, "BlkioDeviceWriteBps": list, "BlkioDeviceReadIOps": list, "BlkioDeviceWriteIOps": list,
-    "CpuPeriod": Int64, "CpuQuota": Int64, "CpuRealtimePeriod": Int64, "CpuRealtimeRuntime": Int64, "CpusetCpus": str,
-    "CpusetMems": str, "Devices": list, "DeviceCgroupRules": NilList, "DeviceRequests": NilList, "MemoryReservation": Int64,
-    "MemorySwap": Int64, "MemorySwappiness": lambda: NilPointer("*int64"), "OomKillDisable": lambda: NilPointer("*bool"),
-    "PidsLimit": lambda: NilPointer("*int64"), "Ulimits": list, "CpuCount": Int64, "CpuPercent": Int64,
-    "IOMaximumIOps": Int64, "IOMaximumBandwidth": Int64, "Mounts": NilList, "MaskedPaths": list, "ReadonlyPaths": list,
-    "Init": lambda: NilPointer("*bool"),
-}  # fmt: skip
-_HOST_CONFIG_IF_SET = frozenset(("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"))
-_HOST_CONFIG_IN_GO = {
-    "DNS": "Dns", "DNSOptions": "DnsOptions", "DNSSearch": "DnsSearch", "CPUShares": "CpuShares", "NanoCPUs": "NanoCpus",
-    "CPUPeriod": "CpuPeriod", "CPUQuota": "CpuQuota", "CPURealtimePeriod": "CpuRealtimePeriod",
-    "CPURealtimeRuntime": "CpuRealtimeRuntime", "CPUCount": "CpuCount", "CPUPercent": "CpuPercent",
-}  # fmt: skip
-_CONFIG: Mapping[str, Callable[[], Any]] = {
-    "Hostname": str, "Domainname": str, "User": str, "AttachStdin": bool, "AttachStdout": bool, "AttachStderr": bool,
-    "ExposedPorts": NilMap, "Tty": bool, "OpenStdin": bool, "StdinOnce": bool, "Env": list, "Cmd": NilList,
-    "Healthcheck": lambda: NilPointer("*v1.HealthcheckConfig"), "ArgsEscaped": bool, "Image": str, "Volumes": NilMap,
-    "WorkingDir": str, "Entrypoint": NilList, "NetworkDisabled": bool, "MacAddress": str, "OnBuild": NilList, "Labels": dict,
-    "StopSignal": str, "StopTimeout": lambda: NilPointer("*int"), "Shell": NilList,
-}  # fmt: skip
-_CONFIG_IF_SET = frozenset((
+HOST_CONFIG_IF_SET = frozenset(("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"))
+CONFIG_IF_SET = frozenset((
     "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell",
 ))  # fmt: skip
-_MOUNT_POINT = {
-    "Type": "", "Name": "", "Source": "", "Destination": "", "Driver": "", "Mode": "", "RW": False, "Propagation": "",
-}  # fmt: skip
 _NO_NETWORK: Mapping[str, Any] = {
     "Bridge": "", "SandboxID": "", "SandboxKey": "", "Ports": {}, "HairpinMode": False, "LinkLocalIPv6Address": "",
     "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": None, "SecondaryIPv6Addresses": None, "EndpointID": "", "Gateway": "",
     "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "MacAddress": "",
     "Networks": {},
 }  # fmt: skip
-# Go's names of what the lists and structs of a HostConfig are
-_WITHIN = {
-    "LogConfig": "container.LogConfig", "RestartPolicy": "container.RestartPolicy", "Devices": "container.DeviceMapping",
-    "Ulimits": "*container.Ulimit", "Mounts": "mount.Mount", "BlkioDeviceReadBps": "*blkiodev.ThrottleDevice",
-    "BlkioDeviceWriteBps": "*blkiodev.ThrottleDevice", "BlkioDeviceReadIOps": "*blkiodev.ThrottleDevice",
-    "BlkioDeviceWriteIOps": "*blkiodev.ThrottleDevice",
-}  # fmt: skip
-
-
-def _untyped(value: Any) -> Any:
-    if isinstance(value, (NilList, NilMap, NilPointer)):
-        return None
-    return int(value) if type(value) is Int64 else value
-
-
-def as_typed(document: dict[str, Any]) -> Struct:
-    """The document as Docker's own types have it: ``.ID`` as well, no field beyond them, and every field there."""
-    fields: dict[str, Any] = {}
-    for name, value in document.items():
-        if name == "Mounts" and "SizeRw" not in document:
-            fields["SizeRw"] = fields["SizeRootFs"] = NilPointer("*int64")
-        fields[name] = NilList() if value is None else value
-    for name in ("SizeRw", "SizeRootFs"):
-        if type(fields[name]) is int:
-            fields[name] = Int64(fields[name])
-    fields["State"] = Struct(
-        "*container.State", {**document["State"], "Health": NilPointer("*container.Health")}, optional=("Health",)
-    )
-    fields["HostConfig"] = _typed_host_config(document["HostConfig"])
-    fields["GraphDriver"] = Struct("storage.DriverData", document["GraphDriver"])
-    fields["Mounts"] = [
-        Struct("container.MountPoint", {**_MOUNT_POINT, **each}, optional=("Type", "Name", "Driver"))
-        for each in document["Mounts"]
-    ]
-    fields["Config"] = _typed_config(document["Config"])
-    network = {name: NilList() if value is None else value for name, value in document["NetworkSettings"].items()}
-    fields["NetworkSettings"] = Struct("*container.NetworkSettings", network)
-    return Struct("container.InspectResponse", fields, aliases={"ID": "Id"}, optional=("SizeRw", "SizeRootFs"))
-
-
-def _typed_host_config(document: dict[str, Any]) -> Struct:
-    fields = {}
-    for name, unset in _HOST_CONFIG.items():
-        empty = unset()
-        value = document.get(name)
-        if value is None:
-            value = empty
-        elif type(empty) is Int64 or (isinstance(empty, NilPointer) and empty.go_name == "*int64"):
-            value = Int64(value)
-        elif name in _WITHIN:
-            value = (
-                [Struct(_WITHIN[name], each) for each in value]
-                if isinstance(value, list)
-                else Struct(_WITHIN[name], value)
-            )
-        fields[name] = value
-    return Struct("*container.HostConfig", fields, aliases=_HOST_CONFIG_IN_GO, optional=_HOST_CONFIG_IF_SET)
-
-
-def _typed_config(document: dict[str, Any]) -> Struct:
-    fields = {}
-    for name, unset in _CONFIG.items():
-        value = document.get(name)
-        value = unset() if value is None else value
-        if name in ("Volumes", "ExposedPorts") and not isinstance(value, NilMap):
-            value = dict.fromkeys(value, Empty())
-        fields[name] = value
-    return Struct("*container.Config", fields, optional=_CONFIG_IF_SET)

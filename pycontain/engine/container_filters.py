@@ -1,0 +1,77 @@
+"""Containers by Docker's filters: those of ``ps --filter`` and of ``Engine.containers.list``."""
+
+from __future__ import annotations
+
+from .. import parse
+from ..errors import InvalidArgument
+from . import containers
+from .filters import check, labels_match
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..runtime.roots import Roots
+    from .containers import ContainerInfo
+
+__all__ = ["select"]
+
+_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+_STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
+
+
+def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = False) -> list[ContainerInfo]:
+    """Those that run, or ``all``, which also who asks for a state means; the newest first. All kinds of filters must be met; of
+    several values of one kind, one; of labels all.
+
+    Raises: InvalidArgument: there is no such filter, or no such value of it; ContainerNotFound: of before and since.
+    """
+    check(filters, _FILTERS)
+    for state in filters.get("status", ()):
+        if state not in _STATES:
+            raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
+    codes = [_code(each) for each in filters.get("exited", ())]
+    found = containers.list_containers(roots, all=all or bool({"exited", "status"} & set(filters)))
+    if codes:
+        found = [each for each in found if each.state == "exited" and each.exit_code in codes]
+    for name, newer in (("before", False), ("since", True)):
+        for text in filters.get(name, ()):
+            at = containers.find_container(roots, text).created
+            found = [each for each in found if (each.created > at if newer else each.created < at)]
+    return [each for each in found if _matches(each, filters)]
+
+
+def _code(text: str) -> int:
+    try:
+        return parse.integer(text, -1, 255)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"--filter: {error}") from None
+
+
+def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
+    import re
+
+    for name, values in filters.items():
+        if name == "label" and not labels_match(values, info.labels):
+            return False
+        if name == "status" and info.state not in values:
+            return False
+        if name == "id" and not any(info.id.startswith(value) for value in values):
+            return False
+        if name == "ancestor" and not any(_is_ancestor(value, info) for value in values):
+            return False
+        if name == "name":
+            try:
+                if not any(re.search(value.removeprefix("/"), info.name) for value in values):
+                    return False
+            except re.error as error:
+                raise InvalidArgument(f"invalid filter 'name={values[0][:40]}': {error}") from None
+    return True
+
+
+def _is_ancestor(text: str, info: ContainerInfo) -> bool:
+    digits = info.image_id.removeprefix("sha256:")
+    known = info.image.removesuffix(":latest")
+    return known == text.removesuffix(":latest") or (
+        len(text) >= 4 and bool(digits) and digits.startswith(text.removeprefix("sha256:"))
+    )
