@@ -329,6 +329,11 @@ def move_mount(fd: int, dirfd: int, path: str) -> None:
     _check(lib.pc_move_mount(fd, dirfd, os.fsencode(path)), path)
 
 
+def watch_directory(path: str) -> int:
+    """A descriptor that is readable when something in it is written, made or renamed; reading empties it, and never waits."""
+    return _check(lib.pc_watch_directory(os.fsencode(path)), path)
+
+
 def unshare(flags: int) -> None:
     _check(lib.pc_unshare(flags), "unshare")
 

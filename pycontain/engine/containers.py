@@ -12,11 +12,12 @@ import select
 import signal as signals
 import time
 
-from .. import _native, parse
+from .. import _native, journal, parse
 from ..errors import Conflict, ContainerNotFound, NotFound
 from ..image.workspace import removal_name, removal_space, storing
 from ..record import record, replaced
 from ..runtime import cgroups, detached, foreground, monitor, names, stillness
+from ..runtime.container_events import emit_of, write_about
 from ..runtime.detached import Detached, State
 from ..runtime.foreground import Foreground
 from ..runtime.mount_points import MountPoint, mount_points
@@ -138,10 +139,12 @@ def create(
     """A container that stays, not started: its id. Its image is pulled as the request says."""
     from ..runtime import detached_start
 
-    return detached_start.create(
+    made = detached_start.create(
         request, roots, auto_remove=auto_remove, restart=restart, logging=logging, open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
-    ).id  # fmt: skip
+    )  # fmt: skip
+    emit_of(roots, made, "create")
+    return made.id
 
 
 def start(roots: Roots, text: str, *, console_size: tuple[int, int] = (0, 0)) -> None:
@@ -164,7 +167,9 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
     number = parse.signal_number(signal)
     kept = detached.find(roots, text)
     if kept is None:
-        _kill_foreground(foreground.find(roots, text), number)
+        found = foreground.find(roots, text)
+        _kill_foreground(found, number)
+        emit_of(roots, found, "kill", signal=str(number))
         return
     state = detached.state_of(roots, kept)
     if not state.pid:
@@ -200,7 +205,9 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
     happens when it does not run."""
     kept = detached.find(roots, text)
     if kept is None:
-        _stop_foreground(foreground.find(roots, text), signal, 10.0 if grace_s is None else grace_s)
+        found = foreground.find(roots, text)
+        _stop_foreground(found, signal, 10.0 if grace_s is None else grace_s)
+        emit_of(roots, found, "stop")
         return
     state = detached.state_of(roots, kept)
     if not state.is_alive:
@@ -239,6 +246,7 @@ def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None 
     kept = _kept(roots, text)
     stop(roots, kept.id, signal=signal, grace_s=grace_s)
     start(roots, kept.id)
+    emit_of(roots, kept, "restart")
 
 
 def wait(roots: Roots, text: str) -> int:
@@ -267,8 +275,11 @@ def rename(roots: Roots, text: str, name: str) -> None:
         if now.name == name:
             raise Conflict("Renaming a container with the same name as its current name")
         names.reserve(roots, name, kept.id)
-        detached.write(roots, replaced(now, name=name))
+        renamed = replaced(now, name=name)
+        detached.write(roots, renamed)
+        write_about(detached.directory_of(roots, kept.id), renamed)
         names.forget(roots, now.name, kept.id)
+    emit_of(roots, renamed, "rename", oldName=now.name)
 
 
 def remove(roots: Roots, text: str, *, force: bool = False) -> None:
@@ -305,6 +316,9 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
         _remove_files(roots, container_id, run_directory)
     if kept is not None:
         names.forget(roots, kept.name, container_id)
+        emit_of(roots, kept, "destroy")
+    else:
+        journal.emit(roots.data_root, "container", "destroy", container_id, {})
 
 
 def _end(roots: Roots, container_id: str, frozen: Foreground | None = None) -> None:
@@ -394,13 +408,17 @@ def _ended(pidfd: int, within_s: float | None) -> bool:
 
 def pause(roots: Roots, text: str) -> None:
     """Stops every process in it where it stands. Raises: Unsupported: no freezer; SetupFailed."""
-    stillness.pause(find_running(roots, text))
+    found = find_running(roots, text)
+    stillness.pause(found)
     _note(roots, text, paused=True)
+    emit_of(roots, found, "pause")
 
 
 def unpause(roots: Roots, text: str) -> None:
-    stillness.unpause(find_running(roots, text))
+    found = find_running(roots, text)
+    stillness.unpause(found)
     _note(roots, text, paused=False)
+    emit_of(roots, found, "unpause")
 
 
 def _note(roots: Roots, text: str, *, paused: bool) -> None:
@@ -417,4 +435,5 @@ def _note(roots: Roots, text: str, *, paused: bool) -> None:
 def processes(roots: Roots, text: str) -> list[int]:
     """The process ids, as this host sees them, of everything that runs in it."""
     found = find_running(roots, text)
+    emit_of(roots, found, "top")
     return [pid for pid in cgroups.pids(stillness.members_of(found)) if pid > 0] or [found.pid]

@@ -64,8 +64,9 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
     ``prune`` False: an image without a name stays.
     """
     from ..image import collect
+    from ..runtime.image_users import ImageUsers
 
-    return collect.remove_image(data_root, text, force=force, prune=prune)
+    return collect.remove_image(data_root, text, force=force, prune=prune, users=ImageUsers(data_root))
 
 
 def prune_images(
@@ -73,8 +74,9 @@ def prune_images(
 ) -> tuple[list[Removed], int]:
     """Removes images without a name (``all``: those that no container uses) unless ``keep`` says so; answers with the bytes freed."""
     from ..image import collect
+    from ..runtime.image_users import ImageUsers
 
-    return collect.prune(data_root, keep, all=all)
+    return collect.prune(data_root, keep, all=all, users=ImageUsers(data_root))
 
 
 def pull(
@@ -165,14 +167,18 @@ def commit(
     Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
     container has ended.
     """
+    from ..runtime.container_events import emit_of
     from ..runtime.roots import Roots
     from .containers import find_running
 
-    found = find_running(Roots(data_root=data_root, run_root=run_root), container)
-    return commit_found(
+    roots = Roots(data_root=data_root, run_root=run_root)
+    found = find_running(roots, container)
+    image_id = commit_found(
         data_root, found, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
         level=level,
     )  # fmt: skip
+    emit_of(roots, found, "commit", comment=message, imageID=image_id, imageRef=name)
+    return image_id
 
 
 def commit_found(
@@ -195,10 +201,14 @@ def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None
 
     Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
     """
+    from ..runtime.container_events import emit_of
     from ..runtime.roots import Roots
     from .containers import find_running
 
-    export_found(find_running(Roots(data_root=data_root, run_root=run_root), container), out)
+    roots = Roots(data_root=data_root, run_root=run_root)
+    found = find_running(roots, container)
+    export_found(found, out)
+    emit_of(roots, found, "export")
 
 
 def export_found(found: Foreground, out: BinaryIO) -> None:

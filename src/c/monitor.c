@@ -7,6 +7,7 @@
  *   log=json-file | none   max-size=BYTES   max-file=N
  *   cgroup=PATH        killed and removed at the very end; may be given often
  *   remove=PATH        a directory or file to be removed after that; may be given often
+ *   events=PATH        the directory of the journal (monitor_event.c)    destroys  what it removes is the whole container
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
  * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; then 'k' for each that is only
@@ -76,6 +77,11 @@ static bool set_policy(struct monitor *m, const char *s)
 	return true;
 }
 
+static int open_dir(const char *path)
+{
+	return sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
 static bool set_word(struct monitor *m, const char *word, bool *no_log)
 {
 	const char *value;
@@ -87,6 +93,8 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		return m->open_stdin = true;
 	if (is(word, "stdin-once"))
 		return m->open_stdin = m->stdin_once = true;
+	if (is(word, "destroys"))
+		return m->destroys = true;
 	if ((value = value_of(word, "restart=")) != NULL)
 		return set_policy(m, value);
 	if ((value = value_of(word, "log=")) != NULL) {
@@ -99,6 +107,10 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		bool good = number(value, &n) && n >= 1 && n <= 1000;
 		m->log.max_file = (uint32_t)n;
 		return good;
+	}
+	if ((value = value_of(word, "events=")) != NULL) {
+		m->events = open_dir(value); /* where there is none, nothing is said */
+		return *value == '/';
 	}
 	return ((value = value_of(word, "remove=")) != NULL || (value = value_of(word, "cgroup=")) != NULL) && *value == '/';
 }
@@ -137,11 +149,6 @@ static int receive_slots(struct monitor *m)
 			m->slots[m->n_slots++] = fd;
 	}
 	return used == given && n > 0 ? 0 : -EBADMSG;
-}
-
-static int open_dir(const char *path)
-{
-	return sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
 /* Who asks whether a monitor lives takes the lock for a moment: that is none yet. */
@@ -205,7 +212,7 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 /* fd 3 stays taken, by /dev/null: in a launcher it is the answer's socket, and no slot may be there. */
 static void clear(struct monitor *m)
 {
-	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = -1;
+	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = m->events = -1;
 	m->out[0] = m->out[1] = -1;
 	for (int i = 0; i < CLIENTS; i++)
 		m->clients[i].fd = -1;
@@ -226,8 +233,9 @@ void pc_stop(struct monitor *m, uint32_t signal, uint64_t grace_ns)
 	m->stop_signal = signal;
 	m->grace_ns = grace_ns;
 	if (m->pid > 0) {
+		pc_event_kill(m, signal);
 		(void)sys_kill(m->pid, (int)signal);
-		m->kill_at = grace_ns == FOREVER ? FOREVER : sys_now_ns() + grace_ns;
+		m->kill_at = grace_ns == FOREVER || signal == SIGKILL ? FOREVER : sys_now_ns() + grace_ns;
 		m->stop_signal = 0;
 	} else if (m->phase == WAITING) {
 		pc_life_over(m);
@@ -288,8 +296,10 @@ static void keep_time(struct monitor *m, uint64_t now)
 			pc_client_drop(m, c);
 	if (now >= m->kill_at) {
 		m->kill_at = FOREVER;
-		if (m->pid > 0)
+		if (m->pid > 0) {
+			pc_event_kill(m, SIGKILL);
 			(void)sys_kill(m->pid, SIGKILL);
+		}
 	}
 	if (now >= m->state_at)
 		pc_state_write(m);
@@ -357,6 +367,8 @@ static void attend(struct monitor *m)
 /* The socket first: who comes now finds nobody, and reads the state. */
 static void end(struct monitor *m)
 {
+	struct about about = pc_event_about(m);
+
 	(void)sys_unlinkat(m->run, "attach", 0);
 	for (char **word = m->remove; *word != NULL; word++) {
 		const char *path = value_of(*word, "cgroup=");
@@ -370,6 +382,9 @@ static void end(struct monitor *m)
 	}
 	if (m->dead != NULL || m->state_at != FOREVER)
 		pc_state_write(m); /* a last try */
+	if (m->destroys && m->dead == NULL)
+		pc_event_of(m, &about, "destroy", "");
+	pc_event_forget(&about);
 }
 
 int program(int argc, char **argv, char **envp)

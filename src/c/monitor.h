@@ -90,6 +90,7 @@ struct monitor {
 	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
+	int events; /* the journal's directory, -1: none is kept */
 	int n_slots, slots[256];
 	int out[STREAMS]; /* standard output (or the pty's master), standard error; -1: ended */
 	int in;		  /* standard input, or the pty's master again; -1: none */
@@ -102,6 +103,8 @@ struct monitor {
 	bool ran;		 /* since this monitor lives */
 	bool ends;		 /* its policy is over */
 	bool asked, paused;	 /* ... for a client has said so, not a shutdown */
+	bool stopping;		 /* ... by a stop, which is an event of its own; a removal is none */
+	bool destroys;		 /* it removes the container at the end */
 	uint32_t stop_signal;	 /* asked for before it ran */
 	uint64_t grace_ns, kill_at, restart_at, state_at, backoff_ns;
 	struct instant started, finished;
@@ -168,6 +171,20 @@ void pc_instant_now(struct instant *t);
 enum { STAMP = 30 };
 void pc_stamp(uint8_t out[STAMP], const struct timespec *t);
 size_t pc_digits(char *out, uint64_t n); /* at most 20 */
+
+/* monitor_event.c: what happens to the container, for whoever follows (ADR 18). What cannot be written is not said. */
+/* `more`: further attributes, as `,"name":"value"`, or "". */
+void pc_event(struct monitor *m, const char *action, const char *more);
+void pc_event_kill(struct monitor *m, uint32_t signal);
+void pc_event_die(struct monitor *m);
+/* Who it is about, held over the removal of the file that says so. */
+struct about {
+	const char *text; /* NULL: nothing is known */
+	size_t n;
+};
+struct about pc_event_about(const struct monitor *m);
+void pc_event_of(struct monitor *m, const struct about *about, const char *action, const char *more);
+void pc_event_forget(struct about *about);
 
 static inline void pc_put32(uint8_t *to, uint32_t v)
 {

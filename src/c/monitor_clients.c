@@ -163,6 +163,7 @@ static const char *kill_it(struct monitor *m, uint32_t signal, uint32_t ends)
 		return not_running;
 	if (signal < 1 || signal > 64 || sys_kill(m->pid, (int)signal) < 0)
 		return "no such signal";
+	pc_event_kill(m, signal);
 	if (ends)
 		m->ends = m->asked = true;
 	return NULL;
@@ -184,6 +185,7 @@ static const char *stop(struct monitor *m, uint32_t signal, uint32_t grace_s)
 	if (signal < 1 || signal > 64)
 		return "no such signal";
 	m->asked = true;
+	m->stopping = signal != SIGKILL || grace_s != 0;
 	pc_stop(m, signal, grace_s == ~0u ? FOREVER : grace_s * SECOND);
 	return NULL;
 }

@@ -278,6 +278,9 @@ void pc_pack_counted(const struct pc_pack *p, struct pc_pack_counts *out);
 const char *pc_pack_step_name(uint32_t step);
 void pc_pack_free(struct pc_pack *p);
 
+/* A descriptor that is readable when something in the directory has been written, made or renamed (inotify), or -errno. */
+int pc_watch_directory(const char *path);
+
 /* cffi-end */
 
 #endif
