@@ -200,9 +200,11 @@ def _kill_foreground(found: Foreground, number: int) -> None:
         os.close(pidfd)
 
 
-def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
+def stop(
+    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False
+) -> None:
     """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended; nothing
-    happens when it does not run."""
+    happens when it does not run. ``shutdown``: it is to run again after the boot, if its restart policy says so."""
     kept = detached.find(roots, text)
     if kept is None:
         found = foreground.find(roots, text)
@@ -219,7 +221,7 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
         unpause(roots, text)
     try:
         with _control(roots, kept.id) as control:
-            control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
+            control.stop(number, monitor.FOREVER if grace < 0 else int(grace), shutdown=shutdown)
             _until_over(control)
     except (Conflict, ConnectionError, monitor.Refused):
         pass  # it has ended by itself

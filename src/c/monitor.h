@@ -22,7 +22,8 @@ enum pc_frame {
 	PC_ASK_ATTACH = 16,  /* streams: a bit set, 2 for standard output, 4 for standard error */
 	PC_ASK_STDIN_END = 17,
 	PC_ASK_RESIZE = 18,  /* rows, columns */
-	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy */
+	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy. With SHUTDOWN added to
+				the signal it is the machine that stops, and nobody has asked for this container's end */
 	PC_ASK_KILL = 20,    /* signal, 1 when it ends the restart policy */
 	PC_ASK_POLICY = 21,  /* enum pc_policy, most restarts or 0 */
 	PC_ASK_PAUSED = 22,  /* 1 when whoever asks has frozen it, 0 when thawed: only noted */
@@ -40,6 +41,7 @@ enum phase {
 	OVER,	   /* clients are being told */
 };
 
+enum { SHUTDOWN = 256 };
 enum { CLIENTS = 16, CHUNK = 65536, PIECE = 16384, STREAMS = 2, ASK_BYTES = 8 };
 
 #define SECOND 1000000000ull

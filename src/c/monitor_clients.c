@@ -180,11 +180,14 @@ static const char *set_policy(struct monitor *m, uint32_t policy, uint32_t max)
 	return NULL;
 }
 
-static const char *stop(struct monitor *m, uint32_t signal, uint32_t grace_s)
+static const char *stop(struct monitor *m, uint32_t wanted, uint32_t grace_s)
 {
+	const uint32_t signal = wanted & ~(uint32_t)SHUTDOWN;
+
 	if (signal < 1 || signal > 64)
 		return "no such signal";
-	m->asked = true;
+	if (signal == wanted)
+		m->asked = true;
 	m->stopping = signal != SIGKILL || grace_s != 0;
 	pc_stop(m, signal, grace_s == ~0u ? FOREVER : grace_s * SECOND);
 	return NULL;
@@ -208,7 +211,7 @@ static void obey(struct monitor *m, struct client *c)
 		break;
 	case PC_ASK_STOP:
 		/* the answer first: by the time that this returns the end may have been told */
-		if (a >= 1 && a <= 64)
+		if ((a & ~(uint32_t)SHUTDOWN) >= 1 && (a & ~(uint32_t)SHUTDOWN) <= 64)
 			done(m, c, type);
 		refused = stop(m, a, b);
 		if (refused == NULL)
