@@ -100,6 +100,7 @@ _AS_ROOT = frozenset(
         "system_df",
         "system_prune",
         "system_start_all",
+        "system_stop_all",
     )
 )
 
