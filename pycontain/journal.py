@@ -51,9 +51,7 @@ def path_of(directory: str, number: int) -> str:
 def emit(data_root: str, kind: str, action: str, of: str, attributes: Mapping[str, str]) -> None:
     """Writes down that ``action`` has happened to ``of``, a "container", "image", "volume", ...: now. What cannot be written is not
     said: no command fails for its event."""
-    line = (
-        f'\n{{"timeNano":{time.time_ns()},"Type":{_quoted(kind)},"Action":{_quoted(action)},{about(of, attributes)}}}}}}}\n'
-    )
+    line = f'\n{{"timeNano":{time.time_ns()},"Type":{_quoted(kind)},"Action":{_quoted(action)},{about(of, attributes)}}}}}}}\n'
     try:
         _append(ready(data_root), line.encode())
     except OSError:

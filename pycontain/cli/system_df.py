@@ -42,7 +42,9 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 
 def _df(values: Values, roots: Roots) -> int:
     if values.verbose and values.format and values.format != "json":
-        raise InvalidArgument("--verbose and a template contradict each other: leave out one of them, or write --format json")
+        raise InvalidArgument(
+            "--verbose and a template contradict each other: leave out one of them, or write --format json"
+        )
     from ..engine.system import disk_usage
 
     used = disk_usage(roots)
@@ -76,7 +78,13 @@ def _row(kind: str, total: int, active: int, size: int, reclaimable: int, *, sha
     text = human_size(reclaimable)
     if share and size > 0:
         text += f" ({reclaimable * 100 // size}%)"
-    fields = {"Type": kind, "TotalCount": str(total), "Active": str(active), "Size": human_size(size), "Reclaimable": text}
+    fields = {
+        "Type": kind,
+        "TotalCount": str(total),
+        "Active": str(active),
+        "Size": human_size(size),
+        "Reclaimable": text,
+    }
     return Row("*formatter.diskUsageContext", fields)
 
 
@@ -120,8 +128,12 @@ _SECTIONS = (
 
 def verbose(used: DiskUsage, now: float) -> str:
     parts = []
-    for (title, header), rows in zip(_SECTIONS, (_images(used, now), _containers(used, now), _volumes(used)), strict=True):
-        parts.append(f"{title} space usage:\n\n" + align([list(header), *(printable(list(row.values())) for row in rows)]))
+    for (title, header), rows in zip(
+        _SECTIONS, (_images(used, now), _containers(used, now), _volumes(used)), strict=True
+    ):
+        parts.append(
+            f"{title} space usage:\n\n" + align([list(header), *(printable(list(row.values())) for row in rows)])
+        )
     cache = align([["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"]])
     return "\n".join([*parts, f"Build cache usage: 0B\n\n{cache}"])
 

@@ -67,9 +67,8 @@ def _prune(values: Values, filters: Filters, roots: Roots) -> int:
     from .image_prune import keeper
 
     done = prune_everything(roots, keep, keeper(filters), all_images=values.all, volumes=values.volumes)
-    for title, lines in (
-        ("Containers", done.containers), ("Volumes", done.volumes), ("Images", [f"{each.action.lower()}: {each.what}" for each in done.images]),
-    ):  # fmt: skip
+    images = [f"{each.action.lower()}: {each.what}" for each in done.images]
+    for title, lines in (("Containers", done.containers), ("Volumes", done.volumes), ("Images", images)):
         if lines:
             write(f"Deleted {title}:\n" + "".join([f"{each}\n" for each in lines]) + "\n")
     write(f"Total reclaimed space: {human_size(done.freed)}\n")

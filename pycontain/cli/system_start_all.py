@@ -42,5 +42,7 @@ def told(verb: str, done: list[str], failures: list[Failure]) -> int:
     write("".join([f"{each}\n" for each in done]))
     for each in failures:
         text = str(each.error)
-        complain(f"pycontain: {text}" if each.container in text else f"pycontain: cannot {verb} {each.container}: {text}")
+        complain(
+            f"pycontain: {text}" if each.container in text else f"pycontain: cannot {verb} {each.container}: {text}"
+        )
     return 1 if failures else 0

@@ -43,7 +43,11 @@ def runs_again(found: Detached, state: State) -> bool:
         return True
     if policy.policy == "unless-stopped":
         return not state.stopped_by_request
-    return policy.policy == "on-failure" and state.exit_code != 0 and (not policy.most or state.restart_count < policy.most)
+    return (
+        policy.policy == "on-failure"
+        and state.exit_code != 0
+        and (not policy.most or state.restart_count < policy.most)
+    )
 
 
 def start_all(roots: Roots, *, at_once: int = 0) -> tuple[list[str], list[Failure]]:

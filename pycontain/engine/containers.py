@@ -200,9 +200,7 @@ def _kill_foreground(found: Foreground, number: int) -> None:
         os.close(pidfd)
 
 
-def stop(
-    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False
-) -> None:
+def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False) -> None:
     """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended; nothing
     happens when it does not run. ``shutdown``: it is to run again after the boot, if its restart policy says so."""
     kept = detached.find(roots, text)

@@ -80,7 +80,7 @@ def matches(event: Event, filters: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _is_action(action: str, wanted: str) -> bool:
-    """"exec_start" is also "exec_start: sh -c true", "health_status" also "health_status: healthy"."""
+    """ "exec_start" is also "exec_start: sh -c true", "health_status" also "health_status: healthy"."""
     return action == wanted or (wanted in _WITH_MORE and action.partition(":")[0] == wanted)
 
 
@@ -149,7 +149,9 @@ class Events:
     def __enter__(self) -> Events:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Event]:
@@ -173,7 +175,9 @@ class Events:
             pass
         found: list[Event] = []
         while True:
-            newest = max(journal.segments(self._directory), default=0)  # before the look: with a newer one this one is full
+            newest = max(
+                journal.segments(self._directory), default=0
+            )  # before the look: with a newer one this one is full
             self._read_segment(found)
             if newest <= self._number:
                 break

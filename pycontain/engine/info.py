@@ -71,7 +71,8 @@ def info(roots: Roots) -> Info:
     release = _os_release()
     uname = os.uname()
     return Info(
-        containers=len(states), running=sum([each in ("running", "restarting") for each in states]), paused=states.count("paused"), images=images,
+        containers=len(states), running=states.count("running") + states.count("restarting"), paused=states.count("paused"),
+        images=images,
         version=__version__, backing_file_system=_file_system(roots.data_root), cgroup_driver="cgroupfs",
         cgroup_version="2" if facts.pure_v2 else "1", kernel=uname.release,
         operating_system=release.get("PRETTY_NAME", "Linux"), os_version=release.get("VERSION_ID", ""), architecture=uname.machine,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import census
 import pytest
-from staying import SLEEPER, command, monitor_pid, run, state
+from staying import SLEEPER, command, monitor_pid, run, saying, state
 
 from pycontain.engine import containers
 from pycontain.runtime import detached, monitor
@@ -91,10 +91,11 @@ def test_one_that_cannot_be_started(staying: Roots, busybox_root: str, tmp_path:
 
 def test_a_shutdown_in_order(staying: Roots) -> None:
     run("--name", "first", "--restart", "unless-stopped", *SLEEPER)
-    run("--name", "second", "--restart", "unless-stopped", "--stop-signal", "USR1", "host", "sh", "-c", "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done")  # fmt: skip
+    program = "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done"
+    run("--name", "second", "--restart", "unless-stopped", "--stop-signal", "USR1", "host", "sh", "-c", program)
     run("--name", "third", *SLEEPER)
     for each in ("first", "second"):
-        assert census.poll_until(lambda each=each: "up" in command("logs", each).stdout)
+        saying(each, "up")
     command("pause", "third")
     assert command("system", "stop-all", "-j", "1").stdout.split() == ["third", "second", "first"]
     assert [found(staying, each).exit_code for each in ("first", "second")] == [7, 9]
@@ -109,7 +110,9 @@ def test_a_shutdown_in_order(staying: Roots) -> None:
 
 def test_many(staying: Roots) -> None:
     for at in range(12):
-        containers.start(staying, command("create", "--name", f"n{at}", "--restart", "always", *SECOND_TIME).stdout.strip())
+        containers.start(
+            staying, command("create", "--name", f"n{at}", "--restart", "always", *SECOND_TIME).stdout.strip()
+        )
     power_cut(staying)
     assert command("system", "start-all").stdout.split() == [f"n{at}" for at in range(12)]
     assert len(command("ps", "-q").stdout.split()) == 12

@@ -119,7 +119,20 @@ def test_a_monitor_that_was_killed(staying: Roots) -> None:
 
 
 def test_the_command(staying: Roots) -> None:
-    words = [*PYCONTAIN, "events", "--since", "1h", "--format", "{{.Action}}", "-f", "container=it", "-f", "event=start", "-f", "event=die"]
+    words = [
+        *PYCONTAIN,
+        "events",
+        "--since",
+        "1h",
+        "--format",
+        "{{.Action}}",
+        "-f",
+        "container=it",
+        "-f",
+        "event=start",
+        "-f",
+        "event=die",
+    ]
     following = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert following.stdout is not None
@@ -131,8 +144,15 @@ def test_the_command(staying: Roots) -> None:
         rest, _ = following.communicate(timeout=20)
     assert rest == "" and following.returncode == 130
     out = command("system", "events", "--since", "1h", "--until", "0s", "-f", "container=other").stdout
-    assert [line.split()[1:3] for line in out.splitlines()] == [["container", each] for each in ("create", "start", "die")]
-    assert json.loads(command("events", "--since", "1h", "--until", "0s", "--format", "json").stdout.splitlines()[0])["from"] == "host"
+    assert [line.split()[1:3] for line in out.splitlines()] == [
+        ["container", each] for each in ("create", "start", "die")
+    ]
+    assert (
+        json.loads(command("events", "--since", "1h", "--until", "0s", "--format", "json").stdout.splitlines()[0])[
+            "from"
+        ]
+        == "host"
+    )
     assert "invalid filter 'x'" in command("events", "-f", "x=y", code=1).stderr
     assert "--since: invalid time 'soon'" in command("events", "--since", "soon", code=1).stderr
 
@@ -193,7 +213,8 @@ for at in range(int(sys.argv[3])):
 @contextmanager
 def _writers(roots: Roots, count: int, each: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     made = [
-        subprocess.Popen([sys.executable, "-c", WRITER, roots.data_root, str(number), str(each)]) for number in range(count)
+        subprocess.Popen([sys.executable, "-c", WRITER, roots.data_root, str(number), str(each)])
+        for number in range(count)
     ]
     try:
         yield made
@@ -205,7 +226,7 @@ def _writers(roots: Roots, count: int, each: int) -> Iterator[list[subprocess.Po
 
 def _follow(following: Events, made: list[subprocess.Popen[bytes]]) -> list[Event]:
     found: list[Event] = []
-    while any([one.poll() is None for one in made]):
+    while any(one.poll() is None for one in made):
         found += following.read()
     return found + following.read()
 

@@ -100,7 +100,13 @@ def test_asyncio(roots: Roots) -> None:
         loop = asyncio.get_running_loop()
         with events(roots) as following:
             come: asyncio.Future[list[Event]] = loop.create_future()
-            loop.add_reader(following.fileno(), lambda: (found := following.read()) and come.set_result(found))
+
+            def wake() -> None:
+                found = following.read()
+                if found and not come.done():
+                    come.set_result(found)
+
+            loop.add_reader(following.fileno(), wake)
             loop.call_later(0.01, emit, roots, "start")
             try:
                 return await asyncio.wait_for(come, 10)
@@ -248,9 +254,10 @@ def test_a_line_is_dockers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
+        attributes = (("image", "a"), ("name", "b\x1b[1m"))
         event = Event(
-            kind="container", action="create", id="abc", attributes=(("image", "a"), ("name", "b\x1b[1m")), time_ns=1_795_608_000_000_000_001,
-        )  # fmt: skip
+            kind="container", action="create", id="abc", attributes=attributes, time_ns=1_795_608_000_000_000_001
+        )
         line = line_of(event)
         assert line.startswith("2026-11-25T13:00:00.000000001+01:00 container create abc (image=a, name=b")
         assert "\x1b" not in line and line.endswith(")")
@@ -260,7 +267,10 @@ def test_a_line_is_dockers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_forms() -> None:
-    assert _formatter("{{.Type}} {{.Action}} {{.ID}} {{.Actor.Attributes.name}} {{.TimeNano}}")(START) == f"container start {ID} web 1"
+    assert (
+        _formatter("{{.Type}} {{.Action}} {{.ID}} {{.Actor.Attributes.name}} {{.TimeNano}}")(START)
+        == f"container start {ID} web 1"
+    )
     document = json.loads(_formatter("json")(START))
     assert list(document) == ["status", "id", "from", "Type", "Action", "Actor", "scope", "time", "timeNano"]
     assert document["from"] == "debian:12" and document["Actor"]["Attributes"]["tier"] == "front"
