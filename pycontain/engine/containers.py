@@ -17,7 +17,7 @@ from ..errors import Conflict, ContainerNotFound, NotFound
 from ..image.workspace import removal_name, removal_space, storing
 from ..record import record, replaced
 from ..runtime import cgroups, detached, foreground, monitor, names, stillness
-from ..runtime.container_events import emit_of, write_about
+from ..runtime.container_events import emit_of, renamed
 from ..runtime.detached import Detached, State
 from ..runtime.foreground import Foreground
 from ..runtime.mount_points import MountPoint, mount_points
@@ -275,11 +275,10 @@ def rename(roots: Roots, text: str, name: str) -> None:
         if now.name == name:
             raise Conflict("Renaming a container with the same name as its current name")
         names.reserve(roots, name, kept.id)
-        renamed = replaced(now, name=name)
-        detached.write(roots, renamed)
-        write_about(detached.directory_of(roots, kept.id), renamed)
+        other = replaced(now, name=name)
+        detached.write(roots, other)
         names.forget(roots, now.name, kept.id)
-    emit_of(roots, renamed, "rename", oldName=now.name)
+        renamed(roots, detached.directory_of(roots, kept.id), other, now.name)
 
 
 def remove(roots: Roots, text: str, *, force: bool = False) -> None:

@@ -33,6 +33,7 @@ FILTERS = (
 _BY_NAME = ("config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume")
 _WITH_MORE = ("exec_create", "exec_die", "exec_start", "health_status")
 _BLOCK = 1 << 18
+_AT_MOST_MS = 3_600_000  # what poll(2) takes has an end
 
 
 @record
@@ -163,8 +164,8 @@ class Events:
             yield from self.read()
             if is_over:
                 return
-            left = None if self._until_ns is None else max(0, self._until_ns - time.time_ns()) // 1_000_000 + 1
-            poller.poll(left)
+            left_ms = None if self._until_ns is None else max(0, self._until_ns - time.time_ns()) // 1_000_000 + 1
+            poller.poll(None if left_ms is None else min(left_ms, _AT_MOST_MS))
 
     def read(self) -> list[Event]:
         """What has come since the last time, by time. Never waits."""

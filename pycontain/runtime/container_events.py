@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .foreground import Foreground
     from .roots import Roots
 
-__all__ = ["emit_of", "leave_for_monitor", "write_about"]
+__all__ = ["emit_of", "leave_for_monitor", "renamed"]
 
 
 def emit_of(roots: Roots, found: Detached | Foreground, action: str, **more: str) -> None:
@@ -25,7 +25,16 @@ def _attributes(found: Detached | Foreground) -> dict[str, str]:
     return {**dict(found.config.labels), "image": image, "name": found.name}
 
 
-def write_about(directory: str, found: Detached) -> None:
+def renamed(roots: Roots, directory: str, found: Detached, old_name: str) -> None:
+    """Its monitor knows of it as well, when this returns."""
+    try:
+        _write_about(directory, found)
+    except OSError:
+        pass  # its next events have the old name
+    emit_of(roots, found, "rename", oldName=old_name)
+
+
+def _write_about(directory: str, found: Detached) -> None:
     """For its monitor, into its directory: not synced, for each start writes it anew. Raises: OSError."""
     path = f"{directory}/about"
     temporary = f"{path}.{os.getpid()}.new"
@@ -37,7 +46,7 @@ def write_about(directory: str, found: Detached) -> None:
 def leave_for_monitor(roots: Roots, directory: str, found: Detached) -> list[str]:
     """The words for its monitor (src/c/monitor.c), and the file that it reads."""
     try:
-        write_about(directory, found)
+        _write_about(directory, found)
         return [f"events={journal.ready(roots.data_root)}"]
     except OSError:
         return []  # a full disk keeps no container from starting for its events

@@ -140,7 +140,7 @@ void pc_clients_tell(struct monitor *m, enum pc_frame type, uint32_t n, bool all
 
 static void done(struct monitor *m, struct client *c, enum pc_frame type)
 {
-	uint8_t which[4];
+	uint8_t which[4] = {0}; /* for the analyzer's sake */
 
 	pc_put32(which, type);
 	say(m, c, PC_FRAME_DONE, which, sizeof which);
