@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import BinaryIO
 
-from ..errors import ImageNotFound, InvalidArgument
+from ..errors import Conflict, ImageNotFound, InvalidArgument
 from ..image.collect import Removed
 from ..image.details import ImageDetails, inspect_image
 from ..image.names import parse_image_name, parse_reference
 from ..image.progress import Progress, Report
-from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, read_record
+from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, list_records, read_record
 from ..image.unsynced import restore
 
 TYPE_CHECKING = False
@@ -36,6 +36,7 @@ __all__ = [
     "restore",
     "list_images",
     "load",
+    "made_from",
     "manifest_document",
     "prune_images",
     "pull",
@@ -49,6 +50,21 @@ __all__ = [
 def find_image(data_root: str, text: str) -> ImageInfo:
     image_id = find_id(data_root, text)
     return info_of(read_record(data_root, image_id), image_names(data_root).get(image_id, ()))
+
+
+def made_from(data_root: str, text: str) -> frozenset[str]:
+    """The ids of an image and of all that were committed from it, and so on; none when there is no such image."""
+    try:
+        found = {find_id(data_root, text)}
+    except (ImageNotFound, InvalidArgument, Conflict):
+        return frozenset()
+    parents = {each.id: each.parent for each in list_records(data_root)}
+    grown = True
+    while grown:
+        more = {each for each, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return frozenset(found)
 
 
 def tag_image(data_root: str, source: str, target: str) -> None:

@@ -93,8 +93,10 @@ def remove_image(
             )
         going = _names_that_go(given, names) if given else names
         done = [Removed(action="Untagged", what=each) for each in going]
-        found = read_record(data_root, image_id)
+        labels: Iterable[tuple[str, str]] = ()
         if len(going) == len(names) and (prune or not given):
+            found = read_record(data_root, image_id)
+            labels = found.labels
             try:
                 done += _remove(data_root, work, found, going, _References(data_root, users))
             except InUse as error:
@@ -109,7 +111,7 @@ def remove_image(
         for each in going:
             drop_name(data_root, each)
         _write_index(data_root)
-    emit_removed(data_root, image_id, done, found.labels)
+    emit_removed(data_root, image_id, done, labels)
     return done
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import census
 import pytest
+from ordinary_user import OrdinaryUser
 from staying import PYCONTAIN, SLEEPER, command, monitor_pid, run
 
 from pycontain import journal
@@ -155,6 +156,28 @@ def test_the_command(staying: Roots) -> None:
     )
     assert "invalid filter 'x'" in command("events", "-f", "x=y", code=1).stderr
     assert "--since: invalid time 'soon'" in command("events", "--since", "soon", code=1).stderr
+
+
+def test_an_ordinary_users(user: OrdinaryUser, nothing_of_the_user_left: None) -> None:
+    """His monitor lives in a user namespace, and `events` outside of it."""
+    shown = ("events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}")
+    made = user.pycontain(
+        "run", "-d", "--name", "it", "host", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"
+    )
+    assert made.returncode == 0, made.stderr
+    df = user.pycontain("system", "df", "--format", "{{.Type}}={{.Active}}").stdout.split("\n")
+    assert "Containers=1" in df
+    assert user.pycontain("info", "-f", "{{.ContainersRunning}} {{json .SecurityOptions}}").stdout.endswith(
+        '"name=rootless"]\n'
+    )
+    assert user.pycontain("system", "stop-all").stdout == "it\n"
+    assert user.pycontain("system", "prune", "-f").stdout.startswith("Deleted Containers:\n")
+    said = user.pycontain(*shown)
+    assert said.stdout.split() == ["create", "start", "kill", "die", "stop", "destroy", "prune", "prune"], said.stderr
+    # others' are not his to read
+    refused = user.pycontain("--data-root", str(user.directory), *shown)
+    assert refused.returncode == 1 and "cannot read the events" in refused.stderr
+    (user.run_root / "containers").rmdir()
 
 
 # --- the monitor at a segment's end -------------------------------------------------------------------------------------

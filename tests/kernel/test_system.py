@@ -131,6 +131,27 @@ def test_a_damaged_container_keeps_no_image(staying: Roots, image: str) -> None:
     command("rm", "-f", it)
 
 
+def test_ancestors(staying: Roots, image: str) -> None:
+    run("--name", "base", "busybox:1", "sh", "-c", "echo >/more; sleep 1000")
+    command("commit", "base", "child:1")
+    run("--name", "child", "child:1", "sleep", "1000")
+    run("--name", "apart", *IGNORED)
+
+    def of(*images: str) -> list[str]:
+        words = [word for each in images for word in ("--filter", f"ancestor={each}")]
+        return sorted(command("ps", "--format", "{{.Names}}", *words).stdout.split())
+
+    assert of("busybox:1") == of(image) == of(image[7:15]) == ["base", "child"]
+    assert (of("child:1"), of("host"), of("child:1", "host"), of("nothing")) == (
+        ["child"],
+        ["apart"],
+        ["apart", "child"],
+        [],
+    )
+    command("tag", "child:1", "busybox:1")  # the name is another image's now
+    assert of("busybox:1") == ["child"] and of(image) == ["base", "child"]
+
+
 # --- df and prune -------------------------------------------------------------------------------------------------------
 
 
