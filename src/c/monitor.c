@@ -77,11 +77,6 @@ static bool set_policy(struct monitor *m, const char *s)
 	return true;
 }
 
-static int open_dir(const char *path)
-{
-	return sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-}
-
 static bool set_word(struct monitor *m, const char *word, bool *no_log)
 {
 	const char *value;
@@ -109,7 +104,7 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		return good;
 	}
 	if ((value = value_of(word, "events=")) != NULL) {
-		m->events = open_dir(value); /* where there is none, nothing is said */
+		m->events = value;
 		return *value == '/';
 	}
 	return ((value = value_of(word, "remove=")) != NULL || (value = value_of(word, "cgroup=")) != NULL) && *value == '/';
@@ -149,6 +144,11 @@ static int receive_slots(struct monitor *m)
 			m->slots[m->n_slots++] = fd;
 	}
 	return used == given && n > 0 ? 0 : -EBADMSG;
+}
+
+static int open_dir(const char *path)
+{
+	return sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
 /* Who asks whether a monitor lives takes the lock for a moment: that is none yet. */
@@ -212,7 +212,7 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 /* fd 3 stays taken, by /dev/null: in a launcher it is the answer's socket, and no slot may be there. */
 static void clear(struct monitor *m)
 {
-	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = m->events = -1;
+	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = -1;
 	m->out[0] = m->out[1] = -1;
 	for (int i = 0; i < CLIENTS; i++)
 		m->clients[i].fd = -1;

@@ -92,7 +92,7 @@ struct monitor {
 	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
-	int events; /* the journal's directory, -1: none is kept */
+	const char *events; /* the journal's directory, NULL: none is kept */
 	int n_slots, slots[256];
 	int out[STREAMS]; /* standard output (or the pty's master), standard error; -1: ended */
 	int in;		  /* standard input, or the pty's master again; -1: none */

@@ -118,7 +118,7 @@ struct about pc_event_about(const struct monitor *m)
 {
 	struct about about = {NULL, 0};
 	struct statx st;
-	scoped_fd int fd = m->events < 0 ? -1 : sys_openat(m->data, "about", O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+	scoped_fd int fd = m->events == NULL ? -1 : sys_openat(m->data, "about", O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
 
 	if (fd < 0 || sys_statx(fd, "", AT_EMPTY_PATH, STATX_SIZE, &st) < 0 || st.stx_size == 0 || st.stx_size > ABOUT_MOST)
 		return about;
@@ -147,7 +147,9 @@ void pc_event_of(struct monitor *m, const struct about *about, const char *actio
 	char head[128], tail[] = "}}}\n";
 	struct timespec now;
 
-	if (about->text == NULL || m->events < 0)
+	/* opened each time: it may have been removed, and be another one by now */
+	scoped_fd int dir = about->text == NULL ? -1 : sys_openat(AT_FDCWD, m->events, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (dir < 0)
 		return;
 	(void)sys_clock_gettime(CLOCK_REALTIME, &now);
 	size_t n = put(head, 0, "\n{\"timeNano\":");
@@ -161,7 +163,7 @@ void pc_event_of(struct monitor *m, const struct about *about, const char *actio
 		{(void *)(uintptr_t)more, pc_length(more)},
 		{tail, sizeof tail - 1},
 	};
-	append(m->events, iov, 4);
+	append(dir, iov, 4);
 }
 
 void pc_event(struct monitor *m, const char *action, const char *more)

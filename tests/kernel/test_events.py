@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import census
 import pytest
 from ordinary_user import OrdinaryUser
 from staying import PYCONTAIN, SLEEPER, command, monitor_pid, run
+from terminals import Session
 
 from pycontain import journal
 from pycontain.engine.events import Event, Events, events
@@ -98,6 +100,52 @@ def test_attached_and_detached(staying: Roots) -> None:
     command("create", "--name", "it", "host", "true")
     command("start", "-a", "it")
     assert actions(staying) == ["create", "attach", "start", "die"]
+
+
+def test_attached_to_in_a_terminal(staying: Roots, sessions: Callable[..., Session]) -> None:
+    run("-it", "--name", "it", "host", "sh")
+    session = sessions("attach", "it")
+    assert census.poll_until(session.is_raw)
+    session.type(b"\x10\x11")
+    assert session.end() == 1
+    every = actions(staying)
+    assert every[:3] == ["create", "start", "attach"] and every[-1] == "detach"
+    assert set(every[3:-1]) == {"resize"}
+    sizes = [
+        (attribute(each, "height"), attribute(each, "width")) for each in known(staying) if each.action == "resize"
+    ]
+    assert all(size[0] and size[0].isdigit() and size[1] and size[1].isdigit() for size in sizes)
+
+
+def test_images(staying: Roots, busybox_root: str, tmp_path: Path) -> None:
+    tar = subprocess.run(["tar", "-C", busybox_root, "-c", "bin", "etc"], capture_output=True, check=True).stdout
+    (tmp_path / "root.tar").write_bytes(tar)
+    image = command("import", "-c", "LABEL a=b", str(tmp_path / "root.tar"), "one:1").stdout.strip()
+    command("tag", "one:1", "two:1")
+    command("save", "-o", str(tmp_path / "saved.tar"), "one:1")
+    run("--name", "it", "one:1", "sleep", "1000")
+    child = command("commit", "-m", "why", "it", "child:1").stdout.strip()
+    command("export", "-o", str(tmp_path / "exported.tar"), "it")
+    command("top", "it")
+    command("rm", "-f", "it")
+    command("rmi", "one:1", "two:1", "child:1")
+    command("load", "-i", str(tmp_path / "saved.tar"))
+    command("image", "prune", "-af")
+    every = known(staying)
+    images = [(each.action, each.id) for each in every if each.kind == "image"]
+    assert images == [
+        ("import", image), ("tag", image), ("save", image), ("untag", image), ("untag", image), ("delete", image), ("untag", child),
+        ("delete", child), ("load", image), ("untag", image), ("delete", image), ("prune", ""),
+    ]  # fmt: skip
+    by_action = {each.action: each for each in every}
+    assert attribute(by_action["tag"], "name") == "two:1" and attribute(by_action["import"], "a") == "b"
+    assert (
+        dict(by_action["commit"].attributes).items()
+        >= {"imageID": child, "imageRef": "child:1", "comment": "why"}.items()
+    )
+    assert int(attribute(by_action["prune"], "reclaimed") or 0) > 1000
+    containers = [each.action for each in every if each.kind == "container"]
+    assert containers == ["create", "start", "commit", "export", "top", "kill", "die", "destroy"]
 
 
 def test_in_the_foreground(staying: Roots) -> None:
@@ -215,6 +263,16 @@ def test_a_monitor_with_no_journal_yet(staying: Roots) -> None:
     assert actions(staying) == ["start", "die"]
 
 
+def test_a_journal_that_was_removed_meanwhile(staying: Roots) -> None:
+    run("--name", "it", *SLEEPER)
+    shutil.rmtree(journal.directory_of(staying.data_root))
+    command("kill", "it")
+    command("wait", "it")
+    command("start", "it")
+    command("rm", "-f", "it")
+    assert actions(staying) == ["start", "kill", "die", "destroy"]
+
+
 def test_a_monitor_with_nowhere_to_write(staying: Roots) -> None:
     Path(staying.data_root).mkdir(parents=True, exist_ok=True)
     Path(staying.data_root, "events").write_text("no directory")
@@ -270,12 +328,14 @@ def test_writers_that_are_killed(roots: Roots) -> None:
     with events(roots) as following, _writers(roots, 8, 100_000) as made:
         found = following.read()
         while len(found) < 1500:
+            assert all(one.poll() is None for one in made)
             found += following.read()
         for one in made[:7]:
             one.kill()
         found += following.read()
         before = len(found)
         while len(found) < before + 100:  # the one that is left goes on
+            assert made[7].poll() is None
             found += following.read()
         made[7].kill()
         for one in made:
