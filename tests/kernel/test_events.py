@@ -284,17 +284,18 @@ def test_a_monitor_with_nowhere_to_write(staying: Roots) -> None:
 # --- many at once -------------------------------------------------------------------------------------------------------
 
 WRITER = """
-import sys
+import sys, time
 from pycontain import journal
 for at in range(int(sys.argv[3])):
+    time.sleep(float(sys.argv[4]))
     journal.emit(sys.argv[1], "container", str(at), sys.argv[2], {"image": "x" * 150})
 """
 
 
 @contextmanager
-def _writers(roots: Roots, count: int, each: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _writers(roots: Roots, count: int, each: int, pause_s: float = 0) -> Iterator[list[subprocess.Popen[bytes]]]:
     made = [
-        subprocess.Popen([sys.executable, "-c", WRITER, roots.data_root, str(number), str(each)])
+        subprocess.Popen([sys.executable, "-c", WRITER, roots.data_root, str(number), str(each), str(pause_s)])
         for number in range(count)
     ]
     try:
@@ -325,7 +326,8 @@ def test_sixteen_processes_at_once_across_rotations(roots: Roots) -> None:
 
 
 def test_writers_that_are_killed(roots: Roots) -> None:
-    with events(roots) as following, _writers(roots, 8, 100_000) as made:
+    # not faster than one process can read
+    with events(roots) as following, _writers(roots, 8, 100_000, 0.001) as made:
         found = following.read()
         while len(found) < 1500:
             assert all(one.poll() is None for one in made)
