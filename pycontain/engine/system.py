@@ -8,6 +8,8 @@ from ..errors import ContainerNotFound
 from ..image.layers import layer_size
 from ..image.records import ImageInfo, image_names, info_of, list_records
 from ..record import record
+from ..runtime import foreground
+from ..runtime.image_users import ImageUsers
 from .container_details import sizes
 from .containers import ContainerInfo, list_containers
 
@@ -72,9 +74,9 @@ def disk_usage(roots: Roots) -> DiskUsage:
             images_of[diff_id] = images_of.get(diff_id, 0) + 1
             if each.id in users:
                 used.add(diff_id)
-    # of images without a record (oci:DIR), and of those that a container is the last to have
-    for diff_id in _others(roots.data_root, bytes_of):
+    for diff_id in _others(roots.data_root, bytes_of):  # of images without a record (oci:DIR)
         bytes_of[f"sha256:{diff_id}"] = _size(roots.data_root, diff_id)
+    used |= {f"sha256:{digits}" for digits in _held(roots)}
     images = []
     for each in records:
         own = _layers(each)
@@ -103,6 +105,12 @@ def _others(data_root: str, known: dict[str, int]) -> Iterator[str]:
         return
     digits = {each.rpartition(":")[2] for each in known}
     yield from (each for each in entries if each not in digits and not each.startswith("."))
+
+
+def _held(roots: Roots) -> set[str]:
+    """The layers that containers of either kind stand on, whether or not an image has them."""
+    below = {path.rpartition("/")[2] for each in foreground.list_all(roots) if each.image_id for path in each.lower}
+    return below | ImageUsers(roots.data_root).layers()
 
 
 def _size(data_root: str, digits: str) -> int:

@@ -124,6 +124,22 @@ def test_who_makes_a_container_holds_its_image(staying: Roots, image: str, monke
     assert isinstance(collect.prune(staying.data_root, lambda _: False)[0], list)
 
 
+def test_a_layouts(staying: Roots, busybox_root: str, tmp_path: Path) -> None:
+    """An image without a record: nothing but its container says that it is needed."""
+    elsewhere = Roots(data_root=str(tmp_path / "data"), run_root=staying.run_root)
+    words = [sys.executable, "-m", "pycontain", "--data-root", elsewhere.data_root, "import", "-", "busybox:1"]
+    tar = subprocess.run(["tar", "-C", busybox_root, "-c", "."], capture_output=True, check=True).stdout
+    subprocess.run(words, input=tar, capture_output=True, check=True)
+    ended("--name", "it", f"oci:{elsewhere.data_root}:busybox:1", "sh", "-c", "echo up")
+    assert disk_usage(staying).unused_layers == 0 < disk_usage(staying).layers
+    command("image", "prune", "-af")
+    assert command("start", "-a", "it").stdout == "up\n"
+    command("rm", "it")
+    assert disk_usage(staying).unused_layers == disk_usage(staying).layers > 0
+    assert "Total reclaimed space: 0B" not in command("image", "prune", "-af").stdout
+    assert disk_usage(staying).layers == 0
+
+
 def test_a_damaged_container_keeps_no_image(staying: Roots, image: str) -> None:
     it = command("create", "busybox:1", "true").stdout.strip()
     Path(detached.directory_of(staying, it), "config").write_text("{")
