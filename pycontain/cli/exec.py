@@ -52,6 +52,7 @@ def main(argv: list[str], roots: Roots) -> int:
 
 def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], user: str | None, roots: Roots) -> int:
     from ..engine.containers import find_running
+    from ..runtime.container_events import emit_of
     from ..runtime.entry import entry_of_found
     from ..runtime.executing import ExecRequest, start_exec
     from ..runtime.session import sealed_programs
@@ -59,7 +60,14 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
 
     streams = frozenset(("stdout", "stderr", "stdin") if values.interactive else ("stdout", "stderr"))
     supervise.check_terminal(values.tty, streams)
-    entry = entry_of_found(find_running(roots, words[0]), sealed_programs())
+    found = find_running(roots, words[0])
+    entry = entry_of_found(found, sealed_programs())
+    exec_id = os.urandom(32).hex()
+
+    def emit(action: str, **more: str) -> None:
+        emit_of(roots, found, action, execID=exec_id, **more)
+
+    command = " ".join(words[1:])
     request = ExecRequest(
         args=tuple(words[1:]), env=env, user=user, workdir=values.workdir, privileged=values.privileged,
         terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0), follows=not values.detach,
@@ -68,10 +76,12 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
     def begin(stdin: int, stdout: int, stderr: int) -> Executing:
         return start_exec(entry, request, stdin=stdin, stdout=stdout, stderr=stderr)
 
+    emit(f"exec_create: {command}")
+    emit(f"exec_start: {command}")
     try:
         if values.detach:
             _without_streams(entry, request)
-            return 0
+            return 0  # nobody is there to see its end
         if values.tty:
             follower = supervise.attend(
                 lambda *_: _without_streams(entry, request), lambda _: None, streams, terminal=True
@@ -84,6 +94,7 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
         raise
     outcome = follower.running.outcome
     assert outcome is not None
+    emit("exec_die", exitCode=str(outcome.exit_code))
     return outcome.exit_code
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..image.records import ImageInfo
     from ..runtime.roots import Roots
 
-__all__ = ["COMMAND", "main"]
+__all__ = ["COMMAND", "keeper", "main"]
 
 COMMAND = Command(
     "pycontain image prune",
@@ -55,7 +55,7 @@ def _prune(values: Values, words: list[str], filters: Filters, command: Command,
     if values.all and dangling:
         raise InvalidArgument("--all and --filter dangling=true contradict each other: leave out one of them")
     everything = values.all or dangling is False
-    keep = _keeper(filters)
+    keep = keeper(filters)
     if not values.force and not confirmed(_WARNING[everything]):
         return 0
     from ..engine import images as engine
@@ -68,7 +68,7 @@ def _prune(values: Values, words: list[str], filters: Filters, command: Command,
     return 0
 
 
-def _keeper(filters: Filters) -> Callable[[ImageInfo], bool]:
+def keeper(filters: Filters) -> Callable[[ImageInfo], bool]:
     """What to keep: of the newest ``until`` bound, the labels that must all be there, and those that must not."""
     now = time.time()
     bound = min([until(text, now) for text in filters.get("until", ())], default=None)

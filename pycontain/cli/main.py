@@ -55,8 +55,11 @@ COMMANDS = {
     "top": ("top", "show the processes of a container"),
     "export": ("export", "write the files of a container to a tar"),
     "commit": ("commit", "make an image of what a container has changed"),
+    "events": ("events", "show what happens to containers and images, as it happens"),
+    "info": ("info", "describe this host and what is stored on it"),
     "container": ("container", "all commands of containers: container ls, container kill, ..."),
     "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),
+    "system": ("system", "disk usage, events, clean-up, and the start after a boot"),
     "manifest": ("manifest", "look at the manifests of a registry"),
     "search": ("search", "says why searching is not supported"),
     "unshare": ("unshare", "run a program where an ordinary user may start containers"),
@@ -66,7 +69,7 @@ COMMANDS = {
 }
 
 # commands of commands
-_GROUPS = frozenset(("container", "image", "manifest"))
+_GROUPS = frozenset(("container", "image", "manifest", "system"))
 
 # modules for which one must be root, be it of a user namespace of one's own: they write or read files of other owners. Lists,
 # names and archives of images are the user's own files, and need nobody else
@@ -94,6 +97,10 @@ _AS_ROOT = frozenset(
         "restart",
         "rm",
         "container_prune",
+        "system_df",
+        "system_prune",
+        "system_start_all",
+        "system_stop_all",
     )
 )
 

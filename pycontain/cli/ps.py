@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..runtime.roots import Roots
     from .gotemplate import Row
 
-__all__ = ["COMMAND", "main"]
+__all__ = ["COMMAND", "main", "status_of"]
 
 COMMAND = Command(
     "pycontain ps",
@@ -117,7 +117,7 @@ def _fields(info: ContainerInfo, size: str, whole: bool) -> dict[str, str]:
         "CreatedAt": local_time(int(info.created)),
         "RunningFor": f"{human_duration(now - info.created)} ago",
         "State": info.state,
-        "Status": _status(info, now),
+        "Status": status_of(info, now),
         "Ports": "",
         "Names": info.name,
         "Labels": ",".join(f"{key}={value}" for key, value in info.labels),
@@ -132,7 +132,7 @@ def _mount(name: str, whole: bool) -> str:
     return name if whole or len(name) <= _MOUNT_SHOWN else name[: _MOUNT_SHOWN - 1] + "…"
 
 
-def _status(info: ContainerInfo, now: float) -> str:
+def status_of(info: ContainerInfo, now: float) -> str:
     if info.state == "created":
         return "Created"
     if info.state == "dead":

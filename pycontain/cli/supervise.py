@@ -12,9 +12,10 @@ import select
 import signal
 import time
 
+from .. import journal
 from ..errors import Conflict, InvalidArgument, errno_name
 from ..runtime import foreground
-from ..runtime.running import start
+from ..runtime.running import Running, start
 from .signals import Interrupts, Signals, say
 
 TYPE_CHECKING = False
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ..result import Outcome
     from ..runtime.executing import Executing
     from ..runtime.roots import Roots
-    from ..runtime.running import Running
     from .relay import Relay
     from .terminal import Terminal
 
@@ -156,11 +156,24 @@ def execute(
     def begun(running: Running) -> None:
         foreground.write(running)
         id_file.write(running.id)
+        for action in ("create", "attach", "start"):  # told when it runs: nothing waits for them
+            emit(running, action)
+
+    def emit(running: Running, action: str, **more: str) -> None:
+        labels = dict(running.rootfs.config.labels if running.rootfs is not None else ())
+        attributes = {**labels, **dict(request.labels), "image": request.image, "name": running.name, **more}
+        journal.emit(roots.data_root, "container", action, running.id, attributes)
 
     try:
         follower = attend(begin, begun, streams, terminal=request.terminal, timeout_s=timeout_s)
     finally:
         id_file.close()
+    running, outcome = follower.running, follower.running.outcome
+    assert outcome is not None and isinstance(running, Running)
+    if outcome.oom_killed:
+        emit(running, "oom")
+    emit(running, "die", exitCode=str(outcome.exit_code), execDuration=str(int(outcome.usage.wall_s)))
+    emit(running, "destroy")
     return _told(request, follower, timeout_s)
 
 

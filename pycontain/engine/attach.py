@@ -11,6 +11,7 @@ import time
 
 from ..errors import Conflict, ContainerNotFound, NotFound
 from ..runtime import detached, foreground, monitor
+from ..runtime.container_events import emit_of
 from . import containers
 
 TYPE_CHECKING = False
@@ -100,6 +101,7 @@ class Attachment:
         try:
             with self._other() as control:
                 control.resize(rows, columns)
+            emit_of(self._roots, self._found, "resize", height=str(rows), width=str(columns))
         except (OSError, monitor.Refused):
             pass  # it has ended, or waits for its next start
 
@@ -124,6 +126,7 @@ class Attachment:
         except TimeoutError:
             pass  # it takes no input
         self.close()
+        emit_of(self._roots, self._found, "detach")
 
     def close(self) -> None:
         self._control.close()
@@ -138,6 +141,12 @@ class Attachment:
 def attach(roots: Roots, text: str) -> Attachment:
     """Raises: ContainerNotFound; Conflict: it does not run, is paused, or is somebody's in the foreground."""
     found = _kept(roots, text)
+    attachment = _connected(roots, found)
+    emit_of(roots, found, "attach")
+    return attachment
+
+
+def _connected(roots: Roots, found: Detached) -> Attachment:
     _check(roots, found)
     try:
         control = monitor.Control(detached.run_directory_of(roots, found.id))
@@ -188,6 +197,7 @@ def start_attached(roots: Roots, text: str, *, console_size: tuple[int, int] = (
     found = _kept(roots, text)
     size = console_size if found.request.terminal else (0, 0)
     control, theirs = monitor.Control.pair()
+    emit_of(roots, found, "attach")  # before its start, as Docker's
     try:
         with theirs:
             started = detached_start.start(roots, found.id, console_size=size, client=theirs.fileno())
@@ -197,4 +207,4 @@ def start_attached(roots: Roots, text: str, *, console_size: tuple[int, int] = (
     if started:
         return Attachment(roots, found, control)
     control.close()
-    return attach(roots, found.id)
+    return _connected(roots, found)

@@ -38,6 +38,8 @@ def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = Fa
         for text in filters.get(name, ()):
             at = containers.find_container(roots, text).created
             found = [each for each in found if (each.created > at if newer else each.created < at)]
+    if "ancestor" in filters:
+        found = _of_images(roots, found, filters["ancestor"])
     return [each for each in found if _matches(each, filters)]
 
 
@@ -58,8 +60,6 @@ def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
             return False
         if name == "id" and not any(info.id.startswith(value) for value in values):
             return False
-        if name == "ancestor" and not any(_is_ancestor(value, info) for value in values):
-            return False
         if name == "name":
             try:
                 if not any(re.search(value.removeprefix("/"), info.name) for value in values):
@@ -69,9 +69,15 @@ def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
     return True
 
 
-def _is_ancestor(text: str, info: ContainerInfo) -> bool:
-    digits = info.image_id.removeprefix("sha256:")
-    known = info.image.removesuffix(":latest")
-    return known == text.removesuffix(":latest") or (
-        len(text) >= 4 and bool(digits) and digits.startswith(text.removeprefix("sha256:"))
-    )
+def _of_images(roots: Roots, found: list[ContainerInfo], wanted: Sequence[str]) -> list[ContainerInfo]:
+    """Those of one of these images, or of one that was made from it; by the name they were asked for, where no image has it."""
+    from .images import made_from
+
+    ids: set[str] = set()
+    names: set[str] = set()
+    for text in wanted:
+        known = made_from(roots.data_root, text)
+        ids |= known
+        if not known:
+            names.add(text.removesuffix(":latest"))
+    return [each for each in found if each.image_id in ids or each.image.removesuffix(":latest") in names]

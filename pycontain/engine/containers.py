@@ -12,11 +12,12 @@ import select
 import signal as signals
 import time
 
-from .. import _native, parse
+from .. import _native, journal, parse
 from ..errors import Conflict, ContainerNotFound, NotFound
 from ..image.workspace import removal_name, removal_space, storing
 from ..record import record, replaced
 from ..runtime import cgroups, detached, foreground, monitor, names, stillness
+from ..runtime.container_events import emit_of, renamed
 from ..runtime.detached import Detached, State
 from ..runtime.foreground import Foreground
 from ..runtime.mount_points import MountPoint, mount_points
@@ -140,10 +141,12 @@ def create(
     """A container that stays, not started: its id. Its image is pulled as the request says."""
     from ..runtime import detached_start
 
-    return detached_start.create(
+    made = detached_start.create(
         request, roots, auto_remove=auto_remove, restart=restart, logging=logging, open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
-    ).id  # fmt: skip
+    )  # fmt: skip
+    emit_of(roots, made, "create")
+    return made.id
 
 
 def start(roots: Roots, text: str, *, console_size: tuple[int, int] = (0, 0)) -> None:
@@ -166,7 +169,9 @@ def kill(roots: Roots, text: str, signal: str = "KILL") -> None:
     number = parse.signal_number(signal)
     kept = detached.find(roots, text)
     if kept is None:
-        _kill_foreground(foreground.find(roots, text), number)
+        found = foreground.find(roots, text)
+        _kill_foreground(found, number)
+        emit_of(roots, found, "kill", signal=str(number))
         return
     state = detached.state_of(roots, kept)
     if not state.pid:
@@ -197,14 +202,16 @@ def _kill_foreground(found: Foreground, number: int) -> None:
         os.close(pidfd)
 
 
-def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
+def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False) -> None:
     """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended; nothing
-    happens when it does not run."""
+    happens when it does not run. ``shutdown``: it is to run again after the boot, if its restart policy says so."""
     kept = detached.find(roots, text)
     if kept is None:
-        _stop_foreground(foreground.find(roots, text), signal, 10.0 if grace_s is None else grace_s)
+        found = foreground.find(roots, text)
+        _stop_foreground(found, signal, 10.0 if grace_s is None else grace_s)
+        emit_of(roots, found, "stop")
         return
-    if ask_to_stop(roots, kept.id, signal=signal, grace_s=grace_s):
+    if ask_to_stop(roots, kept.id, signal=signal, grace_s=grace_s, shutdown=shutdown):
         try:
             wait(roots, kept.id)
         except ContainerNotFound:
@@ -212,7 +219,9 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
         await_monitor(roots, kept.id)
 
 
-def ask_to_stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> bool:
+def ask_to_stop(
+    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False
+) -> bool:
     """As :func:`stop`, of one that stays, which returns at once: whether its end is to be waited for."""
     kept = _kept(roots, text)
     state = detached.state_of(roots, kept)
@@ -225,7 +234,7 @@ def ask_to_stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | N
         unpause(roots, text)
     try:
         with _control(roots, kept.id) as control:
-            control.stop(number, monitor.FOREVER if grace < 0 else int(grace))
+            control.stop(number, monitor.FOREVER if grace < 0 else int(grace), shutdown=shutdown)
     except monitor.Refused as error:
         raise Conflict(f"cannot stop container {kept.name}: {error}") from None
     except (Conflict, ConnectionError):
@@ -246,6 +255,7 @@ def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None 
     kept = _kept(roots, text)
     stop(roots, kept.id, signal=signal, grace_s=grace_s)
     start(roots, kept.id)
+    emit_of(roots, kept, "restart")
 
 
 def wait(roots: Roots, text: str, *, timeout_s: float | None = None) -> int | None:
@@ -277,8 +287,10 @@ def rename(roots: Roots, text: str, name: str) -> None:
         if now.name == name:
             raise Conflict("Renaming a container with the same name as its current name")
         names.reserve(roots, name, kept.id)
-        detached.write(roots, replaced(now, name=name))
+        other = replaced(now, name=name)
+        detached.write(roots, other)
         names.forget(roots, now.name, kept.id)
+        renamed(roots, detached.directory_of(roots, kept.id), other, now.name)
 
 
 def remove(roots: Roots, text: str, *, force: bool = False) -> None:
@@ -315,6 +327,9 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
         _remove_files(roots, container_id, run_directory)
     if kept is not None:
         names.forget(roots, kept.name, container_id)
+        emit_of(roots, kept, "destroy")
+    else:
+        journal.emit(roots.data_root, "container", "destroy", container_id, {})
 
 
 def _end(roots: Roots, container_id: str, frozen: Foreground | None = None) -> None:
@@ -404,13 +419,17 @@ def _ended(fd: int, within_s: float | None) -> bool:
 
 def pause(roots: Roots, text: str) -> None:
     """Stops every process in it where it stands. Raises: Unsupported: no freezer; SetupFailed."""
-    stillness.pause(find_running(roots, text))
+    found = find_running(roots, text)
+    stillness.pause(found)
     _note(roots, text, paused=True)
+    emit_of(roots, found, "pause")
 
 
 def unpause(roots: Roots, text: str) -> None:
-    stillness.unpause(find_running(roots, text))
+    found = find_running(roots, text)
+    stillness.unpause(found)
     _note(roots, text, paused=False)
+    emit_of(roots, found, "unpause")
 
 
 def _note(roots: Roots, text: str, *, paused: bool) -> None:
@@ -427,4 +446,5 @@ def _note(roots: Roots, text: str, *, paused: bool) -> None:
 def processes(roots: Roots, text: str) -> list[int]:
     """The process ids, as this host sees them, of everything that runs in it."""
     found = find_running(roots, text)
+    emit_of(roots, found, "top")
     return [pid for pid in cgroups.pids(stillness.members_of(found)) if pid > 0] or [found.pid]

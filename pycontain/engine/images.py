@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import BinaryIO
 
-from ..errors import ImageNotFound, InvalidArgument
+from ..errors import Conflict, ImageNotFound, InvalidArgument
 from ..image.collect import Removed
 from ..image.details import ImageDetails, inspect_image
 from ..image.names import parse_image_name, parse_reference
 from ..image.progress import Progress, Report
-from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, read_record
+from ..image.records import ImageInfo, find_id, image_names, info_of, list_images, list_records, read_record
 from ..image.unsynced import restore
 
 TYPE_CHECKING = False
@@ -36,6 +36,7 @@ __all__ = [
     "restore",
     "list_images",
     "load",
+    "made_from",
     "manifest_document",
     "prune_images",
     "pull",
@@ -51,6 +52,21 @@ def find_image(data_root: str, text: str) -> ImageInfo:
     return info_of(read_record(data_root, image_id), image_names(data_root).get(image_id, ()))
 
 
+def made_from(data_root: str, text: str) -> frozenset[str]:
+    """The ids of an image and of all that were committed from it, and so on; none when there is no such image."""
+    try:
+        found = {find_id(data_root, text)}
+    except (ImageNotFound, InvalidArgument, Conflict):
+        return frozenset()
+    parents = {each.id: each.parent for each in list_records(data_root)}
+    grown = True
+    while grown:
+        more = {each for each, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return frozenset(found)
+
+
 def tag_image(data_root: str, source: str, target: str) -> None:
     """Give the image another name; an image that had it loses it."""
     from ..image.publish import name_image
@@ -64,8 +80,9 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
     ``prune`` False: an image without a name stays.
     """
     from ..image import collect
+    from ..runtime.image_users import ImageUsers
 
-    return collect.remove_image(data_root, text, force=force, prune=prune)
+    return collect.remove_image(data_root, text, force=force, prune=prune, users=ImageUsers(data_root))
 
 
 def prune_images(
@@ -73,8 +90,9 @@ def prune_images(
 ) -> tuple[list[Removed], int]:
     """Removes images without a name (``all``: those that no container uses) unless ``keep`` says so; answers with the bytes freed."""
     from ..image import collect
+    from ..runtime.image_users import ImageUsers
 
-    return collect.prune(data_root, keep, all=all)
+    return collect.prune(data_root, keep, all=all, users=ImageUsers(data_root))
 
 
 def pull(
@@ -165,14 +183,18 @@ def commit(
     Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
     container has ended.
     """
+    from ..runtime.container_events import emit_of
     from ..runtime.roots import Roots
     from .containers import find_running
 
-    found = find_running(Roots(data_root=data_root, run_root=run_root), container)
-    return commit_found(
+    roots = Roots(data_root=data_root, run_root=run_root)
+    found = find_running(roots, container)
+    image_id = commit_found(
         data_root, found, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
         level=level,
     )  # fmt: skip
+    emit_of(roots, found, "commit", comment=message, imageID=image_id, imageRef=name)
+    return image_id
 
 
 def commit_found(
@@ -195,10 +217,14 @@ def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None
 
     Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
     """
+    from ..runtime.container_events import emit_of
     from ..runtime.roots import Roots
     from .containers import find_running
 
-    export_found(find_running(Roots(data_root=data_root, run_root=run_root), container), out)
+    roots = Roots(data_root=data_root, run_root=run_root)
+    found = find_running(roots, container)
+    export_found(found, out)
+    emit_of(roots, found, "export")
 
 
 def export_found(found: Foreground, out: BinaryIO) -> None:

@@ -28,6 +28,7 @@ from .documents import (
     descriptor_to_json,
     parse_config,
 )
+from .image_events import emit_image
 from .layers import HashingReader, about, unpack_stream
 from .layout import Layout, machine_platform
 from .names import ImageName, parse_image_name
@@ -83,12 +84,17 @@ def load_archive(
         archive = f"{work}/layer"
         root = os.open(archive, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            loaded: list[Loaded] = []
             if os.path.lexists(f"{archive}/oci-layout"):
-                return _load_layout(data_root, archive, report, platform or machine_platform(), limits)
-            if os.path.lexists(f"{archive}/manifest.json"):
-                return _DockerArchive(root).load(data_root, report, limits)
+                loaded = _load_layout(data_root, archive, report, platform or machine_platform(), limits)
+            elif os.path.lexists(f"{archive}/manifest.json"):
+                loaded = _DockerArchive(root).load(data_root, report, limits)
         finally:
             os.close(root)
+    for each in loaded:
+        emit_image(data_root, "load", each.image.id, labels=each.image.labels)
+    if loaded:
+        return loaded
     raise InvalidArgument(
         "cannot load: the archive has neither oci-layout nor manifest.json: it is no image; "
         "`pycontain import` makes an image of the tar of a root file system"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from ..errors import InvalidArgument
 from .blobs import open_blob
 from .documents import IMAGE_NAME, OCI_INDEX, REF_NAME, Descriptor, descriptor_to_json
+from .image_events import emit_image
 from .names import parse_reference
 from .records import find_id, image_names, read_record
 from .usage import hold_image
@@ -47,6 +48,8 @@ def save_archive(data_root: str, wanted: Sequence[str], out: BinaryIO, *, format
     try:
         images = [(read_record(data_root, image_id), names) for image_id, names in chosen.items()]
         _write(data_root, images, out, format)
+        for found, _ in images:
+            emit_image(data_root, "save", found.id, labels=found.labels)
     finally:
         for each in holds:
             release(each)

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 
 from ..errors import Conflict
+from ..journal import emit
 from ..record import record
 from .blobs import MAX_DOCUMENT_BYTES, blob_path
 from .digest import ALGORITHMS, Digest
 from .documents import parse_config
+from .image_events import emit_removed
 from .layers import layer_path, size_path
 from .records import (
     ImageRecord,
@@ -35,11 +37,32 @@ from .workspace import is_removed, locked, release, removal_name, removal_space,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
+    from typing import Protocol
 
     from .names import ImageName
     from .records import ImageInfo
 
-__all__ = ["Removed", "prune", "remove_image", "sweep"]
+    class Users(Protocol):
+        """Containers that do not run, whose images and layers are to stay (runtime/image_users.py)."""
+
+        def user_of(self, image_id: str) -> str: ...
+        def images(self) -> set[str]: ...
+        def layers(self) -> set[str]: ...
+
+
+__all__ = ["InUse", "Removed", "prune", "remove_image", "sweep"]
+
+
+class InUse(Conflict):
+    """An image that is not removed, for a container uses it: which, and whether it runs."""
+
+    def __init__(self, image_id: str, user: str) -> None:
+        self.user = user[:12]
+        self.is_running = not user
+        who = f"stopped container {self.user}" if user else "a running container: stop it first"
+        super().__init__(
+            f"conflict: unable to delete {_short(image_id)} ({'must' if user else 'cannot'} be forced) - image is being used by {who}"
+        )
 
 
 @record
@@ -50,10 +73,13 @@ class Removed:
     what: str
 
 
-def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
+def remove_image(
+    data_root: str, text: str, *, force: bool = False, prune: bool = True, users: Users | None = None
+) -> list[Removed]:
     """``docker rmi``: takes the name away; with the last one the image goes, and what only it had. ``prune`` False: it stays.
 
-    By id all names go, when they are of one repository or with ``force``.
+    By id all names go, when they are of one repository or with ``force``. With ``force`` the image of a container that does not run
+    loses its names, and stays for it.
     Raises: ImageNotFound, InvalidArgument; Conflict: a container uses it, or it has names in several repositories.
     """
     with _removing(data_root, f"remove {text}") as work, locked(data_root, "index"):
@@ -67,36 +93,42 @@ def remove_image(data_root: str, text: str, *, force: bool = False, prune: bool 
             )
         going = _names_that_go(given, names) if given else names
         done = [Removed(action="Untagged", what=each) for each in going]
-        removed: list[Removed] = []
+        labels: Iterable[tuple[str, str]] = ()
         if len(going) == len(names) and (prune or not given):
+            found = read_record(data_root, image_id)
+            labels = found.labels
             try:
-                found = read_record(data_root, image_id)
-                removed = _remove(data_root, work, found, going, _References(data_root))
-            except Conflict:
+                done += _remove(data_root, work, found, going, _References(data_root, users))
+            except InUse as error:
                 if given and not force:
+                    who = "a running container" if error.is_running else f"container {error.user}"
                     raise Conflict(
-                        f'conflict: unable to remove repository reference "{text}" (must force) - a running container is '
+                        f'conflict: unable to remove repository reference "{text}" (must force) - {who} is '
                         f"using its referenced image {_short(image_id)}"
                     ) from None
-                if not given:
+                if not given and (error.is_running or not force or not names):
                     raise
         for each in going:
             drop_name(data_root, each)
         _write_index(data_root)
-        return done + removed
+    emit_removed(data_root, image_id, done, labels)
+    return done
 
 
-def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = False) -> tuple[list[Removed], int]:
+def prune(
+    data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = False, users: Users | None = None
+) -> tuple[list[Removed], int]:
     """Removes images without a name, or with ``all`` every one that no container uses, unless ``keep`` says so, and what
     crashes have left. Answers with what was done and the bytes that it freed."""
     from .records import info_of
 
     done: list[Removed] = []
+    gone: list[tuple[ImageRecord, list[Removed]]] = []
     freed = 0
     with _removing(data_root, "prune") as work:
         with locked(data_root, "index"):
             names = image_names(data_root)
-            references = _References(data_root)
+            references = _References(data_root, users)
             for each in references.records:
                 own = names.get(each.id, [])
                 if (own and not all) or keep(info_of(each, own)):
@@ -105,11 +137,15 @@ def prune(data_root: str, keep: Callable[[ImageInfo], bool], *, all: bool = Fals
                     removed = _remove(data_root, work, each, own, references)
                 except Conflict:
                     continue
-                done += [*(Removed(action="Untagged", what=name) for name in own), *removed]
+                gone.append((each, [*(Removed(action="Untagged", what=name) for name in own), *removed]))
+                done += gone[-1][1]
             if done or is_changing(data_root):
                 _write_index(data_root)
-        sweep(data_root, work)
+        sweep(data_root, work, users)
         freed = _bytes_below(work)
+    for image, removed in gone:
+        emit_removed(data_root, image.id, removed, image.labels)
+    emit(data_root, "image", "prune", "", {"reclaimed": str(freed)})
     return done, freed
 
 
@@ -171,23 +207,25 @@ class _References:
     """What all images have, counted by reading their records: once for all that one command removes. The caller holds the lock
     ``index``, also for a hold of an image without a record (usage.py)."""
 
-    def __init__(self, data_root: str) -> None:
+    def __init__(self, data_root: str, users: Users | None = None) -> None:
+        self.users = users
         self.records = list_records(data_root)
         self._blobs: dict[Digest, int] = {}
         self._layers: dict[Digest, int] = {}
         for each in self.records:
             self._count(each, 1)
         self._held = _held_layers(data_root, self._blobs)
+        self._of_users = (users.images(), users.layers()) if users is not None else (set(), set())
 
     def drop(self, image: ImageRecord) -> None:
         """It is being removed."""
         self._count(image, -1)
 
     def has_blob(self, digest: Digest) -> bool:
-        return self._blobs.get(digest, 0) > 0
+        return self._blobs.get(digest, 0) > 0 or str(digest) in self._of_users[0]
 
     def has_layer(self, diff_id: Digest) -> bool:
-        return self._layers.get(diff_id, 0) > 0 or diff_id in self._held
+        return self._layers.get(diff_id, 0) > 0 or diff_id in self._held or diff_id.encoded in self._of_users[1]
 
     def _count(self, image: ImageRecord, by: int) -> None:
         for digest in {each.digest for each in image.blobs}:
@@ -205,11 +243,11 @@ def _remove(
     """
     claim = try_claim(blob_path(data_root, found.config.digest))
     if claim is None:
-        raise Conflict(
-            f"conflict: unable to delete {_short(found.id)} (cannot be forced) - image is being used by a running container: "
-            "stop it first"
-        )
+        raise InUse(found.id, "")
     try:
+        user = references.users.user_of(found.id) if references.users is not None else ""
+        if user:
+            raise InUse(found.id, user)
         references.drop(found)
         for name in names:
             drop_name(data_root, name)
@@ -273,7 +311,7 @@ def _held_layers(data_root: str, referenced: Container[Digest]) -> set[Digest]:
     return held
 
 
-def sweep(data_root: str, work: str) -> None:
+def sweep(data_root: str, work: str, users: Users | None = None) -> None:
     """Moves into the workspace what no image has: left by crashes, by pulls that failed, or of an ``oci:DIR`` that ran once.
 
     Not while anyone is storing an image, whose blobs and layers belong to none yet.
@@ -282,7 +320,7 @@ def sweep(data_root: str, work: str) -> None:
         if not alone:
             return
         with locked(data_root, "index"):
-            references = _References(data_root)
+            references = _References(data_root, users)
             for digest in _blobs(data_root):
                 if references.has_blob(digest):
                     continue

@@ -17,6 +17,7 @@ from .changes import parse_changes
 from .compression import compression_of
 from .digest import Digest
 from .documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Platform, config_to_json, descriptor_to_json
+from .image_events import emit_image
 from .layers import HashingReader, layer_path, publish_layer, unpack_stream
 from .layout import machine_platform
 from .names import ImageName, parse_image_name
@@ -56,6 +57,7 @@ def import_tar(
         found = _store(data_root, stream, names, config, message, platform or machine_platform(), limits)
     if found is None:
         raise Conflict("cannot import: what was stored has been taken away at once by another removal: try again")
+    emit_image(data_root, "import", found.id, labels=found.labels)
     return found.id
 
 

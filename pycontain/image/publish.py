@@ -13,6 +13,7 @@ from ..errors import ImageNotFound, InvalidArgument, Unsupported
 from ..record import replaced
 from .blobs import has_blob, read_blob
 from .documents import Descriptor, ImageDocument, Manifest, parse_config, parse_json, parse_manifest
+from .image_events import emit_image
 from .layers import layer_path, layer_size
 from .names import RESERVED, ImageName
 from .records import ImageRecord, LayerRecord, find_id, named_id, read_record, set_names, write_index, write_record
@@ -100,6 +101,7 @@ def name_image(data_root: str, source: str, name: ImageName) -> None:
         write_record(data_root, replaced(found, tagged=time.time()))
         set_names(data_root, [name], found.id)
         write_index(data_root)
+    emit_image(data_root, "tag", found.id, str(name), found.labels)
 
 
 def _created(config: bytes, what: str) -> str:

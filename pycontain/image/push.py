@@ -11,6 +11,7 @@ from .blobs import open_blob, read_blob
 from .digest import Digest
 from .documents import OCI_LAYER, OCI_MANIFEST, Descriptor, as_oci_layer, descriptor_to_json, parse_json
 from .fetch import Stop, Stopped, first_failures
+from .image_events import emit_transfer
 from .names import ImageName, parse_reference
 from .records import find_id, image_names, named_id, read_record
 from .usage import hold_image
@@ -61,6 +62,7 @@ def push_image(data_root: str, name: ImageName, target: Target, report: Report) 
     finally:
         release(hold)
     _remember(data_root, ImageName(repository=name.repository, tag="", digest=str(digest)), found)
+    emit_transfer(data_root, "push", name, found.labels)
     return digest, len(data)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..errors import ImageNotFound, PycontainError, RegistryError, Unsupported
 from .documents import Descriptor
+from .image_events import emit_transfer
 from .names import parse_image_name, parse_reference
 from .progress import Progress, Report
 from .pull import Pulled, parse_platform, pull_image
@@ -44,6 +45,7 @@ def pull_names(
             raise ImageNotFound(f"no such image: {name.domain}/{name.path} has no tags")
         for each in names:
             done.append(pull_image(data_root, each, _Remote(registry), report, platform=wanted))
+            emit_transfer(data_root, "pull", each, done[-1].image.labels)
             report.line(f"Digest: {done[-1].digest}")
     new = "Downloaded newer image" if any(each.is_new for each in done) else "Image is up to date"
     report.line(f"Status: {new} for {name.repository if all_tags else name}")

@@ -26,6 +26,7 @@ from ..record import record, replaced
 from ..request import Device, DeviceRate, Mount, RunRequest, Ulimit
 from ..spec.runtime import IDMapping
 from . import monitor, names
+from .container_events import emit_of
 from .foreground import Foreground, shown
 
 TYPE_CHECKING = False
@@ -310,6 +311,7 @@ def bury(roots: Roots, found: Detached, state: State) -> State:
     document = {name: getattr(ended, name) for name in ended._names}  # type: ignore[attr-defined]
     document["pid_started"] = document.pop("process_start")
     replace_file(f"{directory}/state", json.dumps({"format": 1, **document}).encode())
+    emit_of(roots, found, "die", exitCode=str(LOST))
     return ended
 
 

@@ -9,12 +9,13 @@ from .. import _native, parse
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
 from ..host import probe
 from ..image.usage import hold_rootfs
-from ..image.workspace import replace_file
+from ..image.workspace import release, replace_file
 from ..plan import plan
 from ..plan_bytes import Place
 from ..plan_namespaces import host_id
 from ..record import replaced
 from . import monitor, names, volumes
+from .container_events import leave_for_monitor
 from .detached import (
     Detached,
     Logging,
@@ -77,10 +78,15 @@ def create(
         auto_remove=auto_remove, restart=restart or Restart(), logging=logging or Logging(), open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
     )  # fmt: skip
+    # held until it is written down whose it is (image_users.py)
+    image_fd = hold_rootfs(roots.data_root, request.image, found.rootfs)
     try:
         publish(roots, made)
     except OSError as e:
         raise _cannot("make", roots, e) from None
+    finally:
+        if image_fd >= 0:
+            release(image_fd)
     try:
         with changing(roots, container_id):
             made = replaced(made, name=_named(roots, request.name, container_id))
@@ -252,6 +258,8 @@ def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
     cgroups, trees = session.left_at_end()
     words += [f"cgroup={path}" for path in cgroups]
     words += [f"remove={path}" for path in trees]
+    words += leave_for_monitor(roots, directory_of(roots, found.id), found)
     if found.auto_remove:
+        words.append("destroys")
         words += [f"remove={directory_of(roots, found.id)}", f"remove={run_directory_of(roots, found.id)}"]
     return words

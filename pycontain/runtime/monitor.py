@@ -44,6 +44,7 @@ STDIN, STDOUT, STDERR, ERROR, ENDED, DONE = range(6)
 ATTACH, STDIN_END, RESIZE, STOP, KILL, POLICY, PAUSED, DETACH = range(16, 24)
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
 FOREVER = 0xFFFFFFFF
+SHUTDOWN = 256
 
 _HEAD = struct.Struct(">B3xI")
 _ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
@@ -217,9 +218,10 @@ class Control:
     def resize(self, rows: int, columns: int) -> None:
         self._ask(RESIZE, rows, columns)
 
-    def stop(self, signal: int, grace_s: int) -> None:
-        """Ends it, and its restart policy: by ``signal``, and after so many seconds by SIGKILL (FOREVER: never)."""
-        self._ask(STOP, signal, grace_s)
+    def stop(self, signal: int, grace_s: int, *, shutdown: bool = False) -> None:
+        """Ends it, and its restart policy: by ``signal``, and after so many seconds by SIGKILL (FOREVER: never). ``shutdown``: for the
+        machine goes down; nobody has asked that it stay stopped."""
+        self._ask(STOP, signal + SHUTDOWN * shutdown, grace_s)
 
     def kill(self, signal: int, *, ends_policy: bool = False) -> None:
         self._ask(KILL, signal, int(ends_policy))

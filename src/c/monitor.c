@@ -7,6 +7,7 @@
  *   log=json-file | none   max-size=BYTES   max-file=N
  *   cgroup=PATH        killed and removed at the very end; may be given often
  *   remove=PATH        a directory or file to be removed after that; may be given often
+ *   events=PATH        the directory of the journal (monitor_event.c)    destroys  what it removes is the whole container
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
  * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; then 'k' for each that is only
@@ -87,6 +88,8 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		return m->open_stdin = true;
 	if (is(word, "stdin-once"))
 		return m->open_stdin = m->stdin_once = true;
+	if (is(word, "destroys"))
+		return m->destroys = true;
 	if ((value = value_of(word, "restart=")) != NULL)
 		return set_policy(m, value);
 	if ((value = value_of(word, "log=")) != NULL) {
@@ -99,6 +102,10 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		bool good = number(value, &n) && n >= 1 && n <= 1000;
 		m->log.max_file = (uint32_t)n;
 		return good;
+	}
+	if ((value = value_of(word, "events=")) != NULL) {
+		m->events = value;
+		return *value == '/';
 	}
 	return ((value = value_of(word, "remove=")) != NULL || (value = value_of(word, "cgroup=")) != NULL) && *value == '/';
 }
@@ -226,8 +233,9 @@ void pc_stop(struct monitor *m, uint32_t signal, uint64_t grace_ns)
 	m->stop_signal = signal;
 	m->grace_ns = grace_ns;
 	if (m->pid > 0) {
+		pc_event_kill(m, signal);
 		(void)sys_kill(m->pid, (int)signal);
-		m->kill_at = grace_ns == FOREVER ? FOREVER : sys_now_ns() + grace_ns;
+		m->kill_at = grace_ns == FOREVER || signal == SIGKILL ? FOREVER : sys_now_ns() + grace_ns;
 		m->stop_signal = 0;
 	} else if (m->phase == WAITING) {
 		pc_life_over(m);
@@ -288,8 +296,10 @@ static void keep_time(struct monitor *m, uint64_t now)
 			pc_client_drop(m, c);
 	if (now >= m->kill_at) {
 		m->kill_at = FOREVER;
-		if (m->pid > 0)
+		if (m->pid > 0) {
+			pc_event_kill(m, SIGKILL);
 			(void)sys_kill(m->pid, SIGKILL);
+		}
 	}
 	if (now >= m->state_at)
 		pc_state_write(m);
@@ -357,6 +367,8 @@ static void attend(struct monitor *m)
 /* The socket first: who comes now finds nobody, and reads the state. */
 static void end(struct monitor *m)
 {
+	struct about about = pc_event_about(m);
+
 	(void)sys_unlinkat(m->run, "attach", 0);
 	for (char **word = m->remove; *word != NULL; word++) {
 		const char *path = value_of(*word, "cgroup=");
@@ -370,6 +382,9 @@ static void end(struct monitor *m)
 	}
 	if (m->dead != NULL || m->state_at != FOREVER)
 		pc_state_write(m); /* a last try */
+	if (m->destroys && m->dead == NULL)
+		pc_event_of(m, &about, "destroy", "");
+	pc_event_forget(&about);
 }
 
 int program(int argc, char **argv, char **envp)

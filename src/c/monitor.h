@@ -22,7 +22,8 @@ enum pc_frame {
 	PC_ASK_ATTACH = 16,  /* streams: a bit set, 2 for standard output, 4 for standard error */
 	PC_ASK_STDIN_END = 17,
 	PC_ASK_RESIZE = 18,  /* rows, columns */
-	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy */
+	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy. With SHUTDOWN added to
+				the signal it is the machine that stops, and nobody has asked for this container's end */
 	PC_ASK_KILL = 20,    /* signal, 1 when it ends the restart policy */
 	PC_ASK_POLICY = 21,  /* enum pc_policy, most restarts or 0 */
 	PC_ASK_PAUSED = 22,  /* 1 when whoever asks has frozen it, 0 when thawed: only noted */
@@ -40,6 +41,7 @@ enum phase {
 	OVER,	   /* clients are being told */
 };
 
+enum { SHUTDOWN = 256 };
 enum { CLIENTS = 16, CHUNK = 65536, PIECE = 16384, STREAMS = 2, ASK_BYTES = 8 };
 
 #define SECOND 1000000000ull
@@ -90,6 +92,7 @@ struct monitor {
 	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
+	const char *events; /* the journal's directory, NULL: none is kept */
 	int n_slots, slots[256];
 	int out[STREAMS]; /* standard output (or the pty's master), standard error; -1: ended */
 	int in;		  /* standard input, or the pty's master again; -1: none */
@@ -102,6 +105,8 @@ struct monitor {
 	bool ran;		 /* since this monitor lives */
 	bool ends;		 /* its policy is over */
 	bool asked, paused;	 /* ... for a client has said so, not a shutdown */
+	bool stopping;		 /* ... by a stop, which is an event of its own; a removal is none */
+	bool destroys;		 /* it removes the container at the end */
 	uint32_t stop_signal;	 /* asked for before it ran */
 	uint64_t grace_ns, kill_at, restart_at, state_at, backoff_ns;
 	struct instant started, finished;
@@ -168,6 +173,20 @@ void pc_instant_now(struct instant *t);
 enum { STAMP = 30 };
 void pc_stamp(uint8_t out[STAMP], const struct timespec *t);
 size_t pc_digits(char *out, uint64_t n); /* at most 20 */
+
+/* monitor_event.c: what happens to the container, for whoever follows (ADR 18). What cannot be written is not said. */
+/* `more`: further attributes, as `,"name":"value"`, or "". */
+void pc_event(struct monitor *m, const char *action, const char *more);
+void pc_event_kill(struct monitor *m, uint32_t signal);
+void pc_event_die(struct monitor *m);
+/* Who it is about, held over the removal of the file that says so. */
+struct about {
+	const char *text; /* NULL: nothing is known */
+	size_t n;
+};
+struct about pc_event_about(const struct monitor *m);
+void pc_event_of(struct monitor *m, const struct about *about, const char *action, const char *more);
+void pc_event_forget(struct about *about);
 
 static inline void pc_put32(uint8_t *to, uint32_t v)
 {

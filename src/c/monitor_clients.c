@@ -140,7 +140,7 @@ void pc_clients_tell(struct monitor *m, enum pc_frame type, uint32_t n, bool all
 
 static void done(struct monitor *m, struct client *c, enum pc_frame type)
 {
-	uint8_t which[4];
+	uint8_t which[4] = {0}; /* for the analyzer's sake */
 
 	pc_put32(which, type);
 	say(m, c, PC_FRAME_DONE, which, sizeof which);
@@ -163,6 +163,7 @@ static const char *kill_it(struct monitor *m, uint32_t signal, uint32_t ends)
 		return not_running;
 	if (signal < 1 || signal > 64 || sys_kill(m->pid, (int)signal) < 0)
 		return "no such signal";
+	pc_event_kill(m, signal);
 	if (ends)
 		m->ends = m->asked = true;
 	return NULL;
@@ -179,11 +180,15 @@ static const char *set_policy(struct monitor *m, uint32_t policy, uint32_t max)
 	return NULL;
 }
 
-static const char *stop(struct monitor *m, uint32_t signal, uint32_t grace_s)
+static const char *stop(struct monitor *m, uint32_t wanted, uint32_t grace_s)
 {
+	const uint32_t signal = wanted & ~(uint32_t)SHUTDOWN;
+
 	if (signal < 1 || signal > 64)
 		return "no such signal";
-	m->asked = true;
+	if (signal == wanted)
+		m->asked = true;
+	m->stopping = signal != SIGKILL || grace_s != 0;
 	pc_stop(m, signal, grace_s == ~0u ? FOREVER : grace_s * SECOND);
 	return NULL;
 }
@@ -206,7 +211,7 @@ static void obey(struct monitor *m, struct client *c)
 		break;
 	case PC_ASK_STOP:
 		/* the answer first: by the time that this returns the end may have been told */
-		if (a >= 1 && a <= 64)
+		if ((a & ~(uint32_t)SHUTDOWN) >= 1 && (a & ~(uint32_t)SHUTDOWN) <= 64)
 			done(m, c, type);
 		refused = stop(m, a, b);
 		if (refused == NULL)

@@ -152,6 +152,7 @@ static void started(struct monitor *m, const struct pc_launch_answer *a, int tty
 	m->finish_err = 0;
 	pc_instant_now(&m->started);
 	m->finished = (struct instant){.at_ns = 0};
+	pc_event(m, "start", "");
 	pc_state_write(m);
 	tell_starter(m, a);
 	if (m->stop_signal)
@@ -186,6 +187,8 @@ void pc_life_over(struct monitor *m)
 {
 	m->phase = OVER;
 	m->restart_at = m->kill_at = FOREVER;
+	if (m->stopping)
+		pc_event(m, "stop", "");
 	pc_state_write(m);
 	tell_end(m, false);
 }
@@ -199,6 +202,9 @@ static void finished(struct monitor *m, const struct pc_launch_answer *a)
 	}
 	m->oom_killed = a->usage.oom_kills > 0;
 	m->finish_err = a->err;
+	if (m->oom_killed)
+		pc_event(m, "oom", "");
+	pc_event_die(m);
 	if (m->ends || !pc_life_may_restart(m)) {
 		pc_life_over(m);
 		return;

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -95,6 +96,8 @@ static inline int sys_fchownat(int dirfd, const char *path, unsigned uid, unsign
 }
 static inline long sys_read(int fd, void *buf, size_t n) { return PC_SYS3(SYS_read, fd, buf, n); }
 static inline long sys_write(int fd, const void *buf, size_t n) { return PC_SYS3(SYS_write, fd, buf, n); }
+static inline long sys_writev(int fd, const struct iovec *iov, int n) { return PC_SYS3(SYS_writev, fd, iov, n); }
+static inline long sys_lseek(int fd, long to, int whence) { return PC_SYS3(SYS_lseek, fd, to, whence); }
 static inline int sys_mkdirat(int dirfd, const char *path, unsigned mode) { return (int)PC_SYS3(SYS_mkdirat, dirfd, path, mode); }
 static inline int sys_unlinkat(int dirfd, const char *path, int flags) { return (int)PC_SYS3(SYS_unlinkat, dirfd, path, flags); }
 static inline int sys_symlinkat(const char *target, int dirfd, const char *path) { return (int)PC_SYS3(SYS_symlinkat, target, dirfd, path); }
@@ -164,6 +167,8 @@ static inline void *sys_mmap(size_t n, int prot, int flags, int fd) /* above -40
 {
 	return (void *)pc_syscall(SYS_mmap, 0, (long)n, prot, flags, fd, 0);
 }
+
+static inline int sys_munmap(void *at, size_t n) { return (int)PC_SYS2(SYS_munmap, at, n); }
 
 /* mounts */
 static inline int sys_mount(const char *src, const char *dst, const char *type, unsigned long flags, const void *data)

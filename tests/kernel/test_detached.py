@@ -150,7 +150,7 @@ def test_a_prune() -> None:
     for each in ended:
         command("wait", each)
     assert command("container", "prune", input="n\n").stdout.endswith("[y/N] ")
-    assert sorted(command("container", "prune", "-f").stdout.split()[2:]) == sorted(ended)
+    assert sorted(command("container", "prune", "-f").stdout.splitlines()[1:-2]) == sorted(ended)
     assert command("ps", "-a", "--format", "{{.Names}}").stdout == "runs\n"
 
 

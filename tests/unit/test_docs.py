@@ -11,9 +11,12 @@ from pycontain.cli.main import COMMANDS as MAIN
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
-GROUPS = ("container", "image", "manifest")
+GROUPS = ("container", "image", "manifest", "system")
 # under another name it is another page only where it is another command
-ALONE = ("container inspect", "container prune", "image inspect", "image prune", "image tree", "manifest inspect")
+ALONE = (
+    "container inspect", "container prune", "image inspect", "image prune", "image tree", "manifest inspect", "system df",
+    "system prune", "system start-all", "system stop-all",
+)  # fmt: skip
 
 
 def _commands() -> list[str]:

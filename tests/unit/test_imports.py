@@ -14,7 +14,7 @@ LAYERS = (
     ("_version", "record", "_ffi"),
     ("errors", "result"),
     ("ops", "capabilities", "mount_options", "request", "spec.runtime", "streams", "_native"),
-    ("parse", "mounts", "security_options", "idmap", "consistency", "hierarchies"),
+    ("parse", "mounts", "security_options", "idmap", "consistency", "hierarchies", "journal"),
     ("host",),
     ("rootless",),
     ("limits", "seccomp"),
