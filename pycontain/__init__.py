@@ -58,8 +58,12 @@ if TYPE_CHECKING:
     from .errors import (
         Unsupported as Unsupported,
     )
+    from .errors import (
+        VolumeNotFound as VolumeNotFound,
+    )
     from .options import bind as bind
     from .options import tmpfs as tmpfs
+    from .options import volume as volume
     from .request import Mount as Mount
     from .result import CompletedContainer as CompletedContainer
     from .result import Usage as Usage
@@ -74,6 +78,7 @@ _HOME = {
     "images": "engine.image",
     "bind": "options",
     "tmpfs": "options",
+    "volume": "options",
     "Mount": "request",
     "CompletedContainer": "result",
     "Usage": "result",
@@ -95,6 +100,7 @@ _HOME = {
             "SetupFailed",
             "TimeoutExpired",
             "Unsupported",
+            "VolumeNotFound",
         ),
         "errors",
     ),

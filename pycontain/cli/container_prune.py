@@ -15,7 +15,7 @@ __all__ = ["COMMAND", "main"]
 COMMAND = Command(
     "pycontain container prune",
     "[OPTIONS]",
-    "Remove all containers that do not run, with all that they have written.",
+    "Remove all containers that do not run, with all that they have written in their roots; volumes stay.",
     (
         Option("-f --force", "", "do not ask"),
         Option("-h --help", "", "print this"),

@@ -57,6 +57,7 @@ COMMANDS = {
     "commit": ("commit", "make an image of what a container has changed"),
     "container": ("container", "all commands of containers: container ls, container kill, ..."),
     "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),
+    "volume": ("volume", "all commands of volumes: volume create, volume ls, ..."),
     "manifest": ("manifest", "look at the manifests of a registry"),
     "search": ("search", "says why searching is not supported"),
     "unshare": ("unshare", "run a program where an ordinary user may start containers"),
@@ -66,7 +67,7 @@ COMMANDS = {
 }
 
 # commands of commands
-_GROUPS = frozenset(("container", "image", "manifest"))
+_GROUPS = frozenset(("container", "image", "manifest", "volume"))
 
 # modules for which one must be root, be it of a user namespace of one's own: they write or read files of other owners. Lists,
 # names and archives of images are the user's own files, and need nobody else
@@ -94,6 +95,8 @@ _AS_ROOT = frozenset(
         "restart",
         "rm",
         "container_prune",
+        "volume_rm",
+        "volume_prune",
     )
 )
 

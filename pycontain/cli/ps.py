@@ -27,7 +27,7 @@ COMMAND = Command(
     "List containers that run, the newest first.",
     (
         Option("-a --all", "", "those that do not run as well"),
-        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=K[=V], name=, since=, status=", repeat=True),
+        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=, name=, since=, status=, volume=", repeat=True),
         Option("--format", "FORMAT", FORMAT_HELP),
         Option("-h --help", "", "print this"),
         Option("-l --latest", "", "only the newest"),
@@ -39,7 +39,7 @@ COMMAND = Command(
     interspersed=True,
 )  # fmt: skip
 
-_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume")
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 _HEADERS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
@@ -112,6 +112,8 @@ def _matches(info: ContainerInfo, filters: Filters) -> bool:
             return False
         if name == "id" and not any(info.id.startswith(value) for value in values):
             return False
+        if name == "volume" and not any(_has_volume(value, info) for value in values):
+            return False
         if name == "ancestor" and not any(_is_ancestor(value, info) for value in values):
             return False
         if name == "name":
@@ -121,6 +123,11 @@ def _matches(info: ContainerInfo, filters: Filters) -> bool:
             except re.error as error:
                 raise InvalidArgument(f"invalid filter 'name={values[0][:40]}': {error}") from None
     return True
+
+
+def _has_volume(text: str, info: ContainerInfo) -> bool:
+    """By the name of a volume, the source of a bind, or where it is mounted."""
+    return any(text in (each.name or each.source, each.target) for each in info.mounts)
 
 
 def _is_ancestor(text: str, info: ContainerInfo) -> bool:
