@@ -61,6 +61,20 @@ GOOD: list[tuple[Callable[..., Any], Any, Any]] = [
     (parse.signal_number, "9", 9),
     (parse.signal_number, "SIGRTMIN+3", 37),
     (parse.volume, "/a:/b", Mount(type="bind", source="/a", target="/b", create_source=True)),
+    (parse.volume, "data:/b/", Mount(type="volume", source="data", target="/b", create_source=True)),
+    (
+        parse.volume,
+        "da.ta:/b:ro,z,nocopy",
+        Mount(type="volume", source="da.ta", target="/b", create_source=True, read_only=True, copy=False),
+    ),
+    (parse.volume, "/b", Mount(type="volume", target="/b", create_source=True, anonymous=True)),
+    (parse.mount, "src=data,dst=/b,volume-nocopy", Mount(type="volume", source="data", target="/b", copy=False)),
+    (parse.mount, "type=volume,dst=/b,ro", Mount(type="volume", target="/b", anonymous=True, read_only=True)),
+    (
+        parse.mount,
+        "source=data,target=/b,volume-subpath=x/y",
+        Mount(type="volume", source="data", target="/b", subpath="x/y"),
+    ),
     (
         parse.volume,
         "./a:/b/../c/:ro,Z",
@@ -162,8 +176,6 @@ BAD: list[tuple[Callable[..., Any], Any, str]] = [
     (parse.volume, "data:/data:rslave", "for a directory of the host"),
     (parse.volume, "/a:/b:nocopy", "no option 'nocopy'"),
     (parse.volume, "data:/data:nocpy", "did you mean nocopy?"),
-    (parse.mount, "type=volume,source=data,target=/b,volume-label=x", "pycontain volume create"),
-    (parse.mount, "type=volume,source=data,target=/b,volume-driver=nfs", "only volume driver here is local"),
     (parse.mount, "type=volume,source=data,target=/b,bind-propagation=rslave", "belongs to type=bind"),
     (parse.volume, "/a:b", "not an absolute path"),
     (parse.volume, "/a:/b:ro:x", "--mount"),
@@ -198,6 +210,8 @@ def test_bad_value(parser: Callable[..., Any], text: Any, phrase: str) -> None:
         (parse.device, "vendor.com/gpu=0", "CDI"),
         (parse.add_host, "x:host-gateway", "host-gateway"),
         (parse.volume, "/a:/b:rshared", "reach the host"),
+        (parse.mount, "type=volume,source=data,target=/b,volume-label=x", "pycontain volume create"),
+        (parse.mount, "type=volume,source=data,target=/b,volume-driver=nfs", "only volume driver here is local"),
         (lambda text: parse.choice(text, ("host",), later="later"), "container:x", "later; use host"),
     ],
 )
@@ -318,7 +332,13 @@ BIND = Mount(type="bind", source="/a", target="/b")
         ({"mounts": (Mount(type="tmpfs", target="//"),)}, "root itself"),
         ({"mounts": (Mount(type="tmpfs", target="/a/../proc/sys"),)}, "guards /proc"),
         ({"mounts": (Mount(type="bind", target="/a"),)}, "source is empty"),
-        ({"mounts": (Mount(type="overlay", target="/a"),)}, "bind or tmpfs"),
+        ({"mounts": (Mount(type="volume", target="/a"),)}, "has no name"),
+        ({"mounts": (Mount(type="volume", source="../x", target="/a"),)}, "invalid characters"),
+        ({"mounts": (Mount(type="volume", source="data", target="/a", subpath="x/../../y"),)}, "leads out"),
+        ({"mounts": (Mount(type="volume", source="data", target="/a", subpath="/etc"),)}, "leads out"),
+        ({"mounts": (Mount(type="volume", anonymous=True, target="/a", subpath="x"),)}, "nothing at a subpath"),
+        ({"mounts": (Mount(type="volume", source="data", target="/proc/sys"),)}, "guards /proc"),
+        ({"mounts": (Mount(type="overlay", target="/a"),)}, "bind, volume or tmpfs"),
     ],
 )
 def test_contradiction(fields: dict[str, Any], phrase: str) -> None:
