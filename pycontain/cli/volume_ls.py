@@ -11,6 +11,8 @@ from .table import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from re import Pattern
+
     from ..runtime.roots import Roots
     from ..runtime.volume_store import Volume
     from .gotemplate import Row
@@ -49,9 +51,10 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 def _ls(values: Values, filters: Filters, roots: Roots) -> int:
     check(filters, _FILTERS)
     unused = truth(filters, "dangling")
+    patterns = [_pattern(each) for each in filters.get("name", ())]
     from ..engine import volumes as engine
 
-    found = [each for each in engine.list_volumes(roots) if _matches(each, filters)]
+    found = [each for each in engine.list_volumes(roots) if _matches(each, filters, patterns)]
     if unused is not None:
         free = {each.name for each in engine.dangling(roots, found)}
         found = [each for each in found if (each.name in free) is unused]
@@ -59,17 +62,22 @@ def _ls(values: Values, filters: Filters, roots: Roots) -> int:
     return 0
 
 
-def _matches(volume: Volume, filters: Filters) -> bool:
+def _pattern(text: str) -> Pattern[str]:
     import re
 
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InvalidArgument(f"invalid filter 'name={text[:40]}': {error}") from None
+
+
+def _matches(volume: Volume, filters: Filters, patterns: list[Pattern[str]]) -> bool:
+    """All kinds of filters must be met; of several of one kind, one; of labels all."""
     if not labels_match(filters.get("label", ()), volume.labels):
         return False
     if "driver" in filters and "local" not in filters["driver"]:
         return False
-    try:
-        return "name" not in filters or any(re.search(value, volume.name) for value in filters["name"])
-    except re.error as error:
-        raise InvalidArgument(f"invalid filter 'name={filters['name'][0][:40]}': {error}") from None
+    return not patterns or any(each.search(volume.name) for each in patterns)
 
 
 def _listed(found: list[Volume], values: Values) -> str:

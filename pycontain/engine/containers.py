@@ -304,15 +304,17 @@ def remove(roots: Roots, text: str, *, force: bool = False, volumes: bool = Fals
             )
         _end(roots, container_id, detached.as_running(roots, kept, state) if state.status == "paused" else None)
     _await_end(roots, container_id)  # a monitor that has just written its last word, or removes it itself
-    with detached.changing(roots, container_id):
-        run_directory = detached.run_directory_of(roots, container_id)
-        if monitor.is_alive(run_directory):
-            raise Conflict(f"container {text} has been started again meanwhile: try again")
-        _remove_files(roots, container_id, run_directory)
-    if kept is not None:
-        names.forget(roots, kept.name, container_id)
-        if volumes or kept.auto_remove:
-            _remove_volumes(roots, kept)
+    try:
+        with detached.changing(roots, container_id):
+            run_directory = detached.run_directory_of(roots, container_id)
+            if monitor.is_alive(run_directory):
+                raise Conflict(f"container {text} has been started again meanwhile: try again")
+            _remove_files(roots, container_id, run_directory)
+    finally:
+        if kept is not None and not os.path.isdir(detached.directory_of(roots, container_id)):
+            names.forget(roots, kept.name, container_id)
+            if volumes or kept.auto_remove:
+                _remove_volumes(roots, kept)
 
 
 def _remove_volumes(roots: Roots, kept: Detached) -> None:

@@ -121,14 +121,16 @@ def _finish(volume: Volume) -> None:
     data = -1
     try:
         data = _data(volume)
+        info = os.fstat(copy)
+        times = info.st_atime_ns, info.st_mtime_ns
         _take_over(copy, data)
         for name in os.listdir(copy):
             try:
                 os.stat(name, dir_fd=data, follow_symlinks=False)
             except FileNotFoundError:
                 os.rename(name, name, src_dir_fd=copy, dst_dir_fd=data)
-        info = os.fstat(copy)
-        os.utime(data, ns=(info.st_atime_ns, info.st_mtime_ns))
+                os.utime(copy, ns=times)  # for whoever has to go on from here
+        os.utime(data, ns=times)
     finally:
         os.close(copy)
         if data >= 0:

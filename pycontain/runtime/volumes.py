@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..image.rootfs import RootFS
     from ..request import RunRequest
+    from .volume_store import Volume
 
 __all__ = [
     "Taken",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 _AT_FDCWD = -100
+_TRIES = 64
 _MOST = 128  # each is a directory to copy, and mounts in the Plan
 
 
@@ -144,17 +146,31 @@ class Taken:
 
     def take(self, m: Mount, rootfs: RootFS) -> None:
         """Makes it if it is missing, and fills it if it is empty. Raises: VolumeNotFound, SetupFailed, and as pack and unpack."""
-        from . import volume_store as store
-        from .volume_copy import fill
+        from .volume_copy import fill, finish
 
-        if not m.inherited and _created(self._data_root, m.source):  # what another container has is there
-            self._made.append(m.source)
-        volume, fd = store.hold(self._data_root, m.source)
-        self._held.append(fd)
+        volume = self._hold(m)
+        finish(volume)
         if m.copy and not m.inherited and not m.subpath:
             with _layers(rootfs) as lower:
                 if lower:
                     fill(self._data_root, volume, lower, m.target)
+
+    def _hold(self, m: Mount) -> Volume:
+        from ..errors import VolumeNotFound
+        from . import volume_store as store
+
+        for left in range(_TRIES, -1, -1):
+            if not m.inherited and _created(self._data_root, m.source):  # what another container has is there
+                self._made.append(m.source)
+            try:
+                volume, fd = store.hold(self._data_root, m.source)
+            except VolumeNotFound:  # removed meanwhile
+                if m.inherited or not left:
+                    raise
+            else:
+                break
+        self._held.append(fd)
+        return volume
 
     def take_new(self, m: Mount, rootfs: RootFS) -> Mount:
         """An anonymous one that will outlive its container, with its name."""

@@ -18,7 +18,8 @@ from volume_images import FILES, base
 
 import pycontain
 from pycontain.engine import containers, volumes
-from pycontain.errors import Conflict, ContainerNotFound, SetupFailed, VolumeNotFound
+from pycontain.errors import Conflict, ContainerNotFound, VolumeNotFound
+from pycontain.runtime import session
 from pycontain.runtime.roots import Roots, default_roots
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("staying")]
@@ -179,6 +180,7 @@ def test_a_container_in_the_foreground_uses_its_volumes_from_before_its_start(ro
         with pytest.raises(Conflict, match=rf"remove vol: volume is in use - \[{c.id}\]"):
             volumes.remove_volume(roots, "vol")
         assert volumes.dangling(roots, volumes.list_volumes(roots)) == []
+    session.close_all()
     volumes.remove_volume(roots, "vol")
     with pytest.raises(VolumeNotFound, match="get vol: no such volume"):
         volumes.remove_volume(roots, "vol")
@@ -187,7 +189,8 @@ def test_a_container_in_the_foreground_uses_its_volumes_from_before_its_start(ro
 def test_of_one_in_the_foreground_ps_and_inspect_know_the_mounts(tmp_path: Path) -> None:
     base()
     words = ["run", "--rm", "--name", "it", "-v", "vol:/data:ro", "-v", "/anon", "-v", f"{tmp_path}:/b", *SLEEP]
-    with subprocess.Popen([*PYCONTAIN, *words]) as process:
+    process = subprocess.Popen([*PYCONTAIN, *words])
+    try:
         assert census.poll_until(lambda: command("ps", "-q", "-f", "volume=vol").stdout != "")
         assert (
             command("ps", "-q", "-f", f"volume={tmp_path}").stdout
@@ -199,7 +202,10 @@ def test_of_one_in_the_foreground_ps_and_inspect_know_the_mounts(tmp_path: Path)
         assert (anon["Type"], anon["Mode"], anon["RW"]) == ("volume", "", True) and bind["Type"] == "bind"
         assert names() == sorted([anon["Name"], "vol"]) and str(data(anon["Name"])) == anon["Source"]
         assert anon["Name"] in command("volume", "rm", anon["Name"], code=1).stderr
-        process.terminate()
+        command("stop", "-t", "0", "it")
+    finally:
+        process.kill()
+        process.wait(30)
     assert names() == ["vol"]
 
 
@@ -440,12 +446,13 @@ def test_the_python_api(roots: Roots) -> None:
     mounts = [pycontain.volume("vol", "/data", copy=False), pycontain.volume(None, "/anon")]
     r = pycontain.run("base:1", ["/bin/ls", "/data", "/anon"], mounts=mounts, text=True)
     assert r.stdout == "/anon:\n\n/data:\n" and [each.name for each in volumes.list_volumes(roots)] == ["vol"]
-    with pytest.raises(SetupFailed, match="Read-only file system|exec"):
-        pycontain.run("base:1", ["/data/x"], mounts=[pycontain.volume("vol", "/data", read_only=True)])
+    mounts = [pycontain.volume("vol", "/data", read_only=True)]
+    assert pycontain.run("base:1", ["/bin/touch", "/data/x"], mounts=mounts).exit_code == 1
     made_id = containers.create(pycontain.options.request("base:1", ["/bin/true"], {"mounts": ["vol:/data"]}), roots)
     with pytest.raises(ContainerNotFound):
         containers.remove(roots, "nosuch", volumes=True)
     containers.remove(roots, made_id, volumes=True)
+    session.close_all()
     assert volumes.prune_volumes(roots) == ([], 0)
     assert volumes.prune_volumes(roots, all=True) == (["vol"], sum(map(len, ("kept\n", "inner\n", "/etc/passwd"))))
 
@@ -469,7 +476,6 @@ def test_the_python_api(roots: Roots) -> None:
         (("volume", "rm", "../containers"), "get ../containers: no such volume"),
         (("volume", "ls", "-f", "size=5"), "invalid filter 'size'"),
         (("volume", "ls", "-f", "name=["), "invalid filter 'name=['"),
-        (("volume", "ls", "--format", "{{.Nmae}}"), "can't evaluate field Nmae"),
     ],
 )
 def test_what_cannot_be(words: tuple[str, ...], wrong: str) -> None:
@@ -489,6 +495,7 @@ def test_lists_and_documents(roots: Roots) -> None:
     )
     assert command("volume", "ls", "-q", "-f", "label=tier=db").stdout == "beta\n"
     assert command("volume", "list", "-q", "-f", "name=^al", "-f", "driver=local").stdout == "alpha\n"
+    assert "can't evaluate field Nmae" in command("volume", "ls", "--format", "{{.Nmae}}", code=1).stderr
     row = json.loads(command("volume", "ls", "-f", "name=beta", "--format", "json").stdout)
     place = f"{os.path.realpath(roots.data_root)}/volumes/beta/_data"
     assert row == {
