@@ -203,6 +203,7 @@ def test_of_one_in_the_foreground_ps_and_inspect_know_the_mounts(tmp_path: Path)
         assert names() == sorted([anon["Name"], "vol"]) and str(data(anon["Name"])) == anon["Source"]
         assert anon["Name"] in command("volume", "rm", anon["Name"], code=1).stderr
         command("stop", "-t", "0", "it")
+        process.wait(30)
     finally:
         process.kill()
         process.wait(30)
