@@ -107,10 +107,10 @@ def anonymous_name(container_id: str, number: int) -> str:
 
 def create(
     data_root: str, name: str, *, labels: tuple[tuple[str, str], ...] = (), options: tuple[tuple[str, str], ...] = (),
-    fill: Callable[[str], None] | None = None,
+    fill: Callable[[str], None] | None = None, held: list[int] | None = None,
 ) -> tuple[Volume, bool]:  # fmt: skip
     """The volume of that name, and whether it is new; one that is there stays as it is. ``fill`` is called with its directory of
-    files before anybody else sees it. Raises: InvalidArgument: no possible name; SetupFailed."""
+    files before anybody else sees it; ``held`` gets the hold of a new one (:func:`hold`), from before that. Raises: InvalidArgument: no possible name; SetupFailed."""
     directory = f"{_base(data_root)}/{volume_name(name)}"
     if os.path.isdir(directory):
         return _load(directory, name), False
@@ -123,6 +123,9 @@ def create(
             if fill is not None:
                 fill(f"{path}/_data")
             _write(path, made)
+            if held is not None:
+                held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                fcntl.flock(held[-1], fcntl.LOCK_SH)
             try:
                 os.rename(path, directory)
             except OSError:

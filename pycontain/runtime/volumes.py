@@ -179,11 +179,13 @@ class Taken:
         name = store.random_name()
         with _layers(rootfs) as lower:
             store.create(
-                self._data_root, name, labels=((store.ANONYMOUS, ""),),
+                self._data_root,
+                name,
+                labels=((store.ANONYMOUS, ""),),
                 fill=lambda path: _begin(path, m, lower),
-            )  # fmt: skip
+                held=self._held,
+            )
         self._made.append(name)
-        self._held.append(store.hold(self._data_root, name)[1])
         return replaced(m, source=name)
 
 

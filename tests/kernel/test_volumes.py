@@ -234,6 +234,27 @@ def test_removing_and_taking_into_use_at_once_never_leaves_a_container_without_i
         remover.join(30)
 
 
+def test_a_prune_takes_no_volume_of_a_container_that_is_being_made(roots: Roots) -> None:
+    base("VOLUME /data")
+    over = threading.Event()
+
+    def prune() -> None:
+        while not over.is_set():
+            volumes.prune_volumes(roots, all=True)
+
+    pruner = threading.Thread(target=prune)
+    pruner.start()
+    try:
+        for _ in range(12):
+            made = command("create", "-v", "/anon", "base:1", "/bin/cat", "/data/kept").stdout.strip()
+            assert command("start", "-a", made).stdout == "kept\n"
+            assert len(volumes.list_volumes(roots)) == 2
+            command("rm", "-v", made)
+    finally:
+        over.set()
+        pruner.join(30)
+
+
 # --- what stays and what goes -----------------------------------------------------------------------------------------
 
 
