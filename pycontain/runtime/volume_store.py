@@ -109,8 +109,11 @@ def create(
     data_root: str, name: str, *, labels: tuple[tuple[str, str], ...] = (), options: tuple[tuple[str, str], ...] = (),
     fill: Callable[[str], None] | None = None, held: list[int] | None = None,
 ) -> tuple[Volume, bool]:  # fmt: skip
-    """The volume of that name, and whether it is new; one that is there stays as it is. ``fill`` is called with its directory of
-    files before anybody else sees it; ``held`` gets the hold of a new one (:func:`hold`), from before that. Raises: InvalidArgument: no possible name; SetupFailed."""
+    """The volume of that name, and whether it is new; one that is there stays as it is.
+
+    ``fill`` is called with its directory of files before anybody else sees it; ``held`` gets the hold of a new one
+    (:func:`hold`), from before that. Raises: InvalidArgument: no possible name; SetupFailed.
+    """
     directory = f"{_base(data_root)}/{volume_name(name)}"
     if os.path.isdir(directory):
         return _load(directory, name), False
