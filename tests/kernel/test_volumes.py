@@ -552,3 +552,27 @@ def test_a_damaged_volume_is_named_and_goes_by_force(roots: Roots) -> None:
     command("volume", "rm", "vol", code=1)
     assert command("volume", "rm", "-f", "vol", "nosuch").stdout == "vol\nnosuch\n"
     assert names() == []
+
+
+@pytest.mark.parametrize("kind", ["run", "create"])
+def test_killed_at_any_moment_nothing_is_half(kind: str, roots: Roots) -> None:
+    """The first user of a new volume is killed after more and more of its work; the next one finds all, and nothing of it is left."""
+    base("VOLUME /declared")
+    words = {"run": ["run", "--rm"], "create": ["create", "--rm"]}[kind]
+    for step in range(24):
+        process = subprocess.Popen(
+            [*PYCONTAIN, *words, "-v", "vol:/data", "-v", "/anon", "base:1", "/bin/true"], stdout=subprocess.DEVNULL
+        )
+        try:
+            process.wait(0.08 + step * 0.012)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+        found = output("-v", "vol:/data", "base:1", "/bin/find", "/data", "-mindepth", "1").split()
+        assert sorted(found) == [f"/data/{each}" for each in FILES], step
+        for each in containers.list_containers(roots, all=True):
+            containers.remove(roots, each.id, force=True)
+        assert census.poll_until(lambda: not any(Path(roots.data_root, "ephemeral").iterdir()))
+        assert names() == ["vol"] and sorted(os.listdir(data("vol").parent)) == ["_data", "volume"]
+        command("volume", "rm", "vol")
+        assert os.listdir(f"{roots.data_root}/tmp") == []
