@@ -60,9 +60,13 @@ if TYPE_CHECKING:
     from .errors import (
         Unsupported as Unsupported,
     )
+    from .errors import (
+        VolumeNotFound as VolumeNotFound,
+    )
     from .nouns import Engine as Engine
     from .options import bind as bind
     from .options import tmpfs as tmpfs
+    from .options import volume as volume
     from .request import Mount as Mount
     from .result import CompletedContainer as CompletedContainer
     from .result import Usage as Usage
@@ -80,6 +84,7 @@ _HOME = {
     "ProcessTable": "engine.processes",
     "bind": "options",
     "tmpfs": "options",
+    "volume": "options",
     "Mount": "request",
     "CompletedContainer": "result",
     "Usage": "result",
@@ -101,6 +106,7 @@ _HOME = {
             "SetupFailed",
             "TimeoutExpired",
             "Unsupported",
+            "VolumeNotFound",
         ),
         "errors",
     ),

@@ -36,7 +36,7 @@ def check(request: RunRequest) -> None:
     _numbers(request)
     _sysctls(request)
     _mounts(request.mounts)
-    on_dev = any(m.type == "bind" and posixpath.normpath(m.target) == "/dev" for m in request.mounts)
+    on_dev = any(m.type != "tmpfs" and posixpath.normpath(m.target) == "/dev" for m in request.mounts)
     for device in request.devices:
         if on_dev and device.target.startswith("/dev/"):
             raise InvalidArgument(
@@ -154,14 +154,26 @@ def _sysctls(r: RunRequest) -> None:
             raise InvalidArgument(f"--sysctl {name} and --ipc=host contradict each other: it would change the host")
 
 
+def _volume(m: Mount, given: str) -> None:
+    if m.source:
+        parse.volume_name(m.source)
+    elif not m.anonymous:
+        raise parse.invalid("mount", given, "the volume has no name", f"NAME:{m.target}")
+    elif m.subpath:
+        raise parse.invalid("mount", given, "a new volume has nothing at a subpath", f"source=NAME,target={m.target}")
+    parts = m.subpath.split("/")
+    if m.subpath and (".." in parts or not parts[0] or "\0" in m.subpath or len(m.subpath) > 4000):
+        raise parse.invalid("mount", given, "the subpath leads out of the volume", "volume-subpath=some/directory")
+
+
 def _mounts(mounts: tuple[Mount, ...]) -> None:
     seen: set[str] = set()
     for m in mounts:
         # compared in the shortest form: /a/../proc is /proc
         target = "/" + posixpath.normpath(m.target).lstrip("/")
         given = f"{m.source}:{m.target}" if m.source else m.target
-        if m.type not in ("bind", "tmpfs"):
-            raise parse.invalid("mount", given, f"there is no type {parse.quote(m.type)}", "bind or tmpfs")
+        if m.type not in ("bind", "tmpfs", "volume"):
+            raise parse.invalid("mount", given, f"there is no type {parse.quote(m.type)}", "bind, volume or tmpfs")
         if not m.target.startswith("/") or "\0" in m.target:
             raise parse.invalid("mount", given, "the target is not an absolute path", f"/{m.target.lstrip('/')}")
         if target == "/":
@@ -174,7 +186,9 @@ def _mounts(mounts: tuple[Mount, ...]) -> None:
         seen.add(target)
         if m.type == "bind" and (not m.source or "\0" in m.source):
             raise parse.invalid("mount", given, "the source is empty or has a NUL byte", f"/SOURCE:{target}")
-        if m.type == "bind" and (m.size_bytes is not None or m.mode is not None):
+        if m.type == "volume":
+            _volume(m, given)
+        if m.type != "tmpfs" and (m.size_bytes is not None or m.mode is not None):
             raise parse.invalid("mount", given, "only a tmpfs has a size and a mode", f"a tmpfs on {target}")
         if m.type == "tmpfs" and m.source:
             raise parse.invalid("mount", given, "a tmpfs has no source", f"a tmpfs on {target}")

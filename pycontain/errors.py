@@ -26,6 +26,7 @@ __all__ = [
     "SetupFailed",
     "TimeoutExpired",
     "Unsupported",
+    "VolumeNotFound",
     "errno_name",
 ]
 
@@ -60,6 +61,10 @@ class ImageNotFound(NotFound):
 
 class ContainerNotFound(NotFound):
     """No container of that name or id."""
+
+
+class VolumeNotFound(NotFound):
+    """No volume of that name."""
 
 
 class Conflict(PycontainError):

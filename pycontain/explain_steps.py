@@ -197,9 +197,13 @@ def _layer(item: str, scene: Scene) -> str:
 
 def _tree_clone(ops: list[DecodedOp], scene: Scene) -> Step:
     read_only = ", read-only" if ops[0].x & 1 else ""
-    return Step(
-        group=ROOT, call=f"open_tree(CLONE) {ops[0].s1}{read_only}", why="a host path made ready to appear inside",
-    )  # fmt: skip
+    volume = "NOSYMLINK" in ops[0].flags
+    why = (
+        "a volume made ready to appear inside; no link leads to it"
+        if volume
+        else "a host path made ready to appear inside"
+    )
+    return Step(group=ROOT, call=f"open_tree(CLONE) {ops[0].s1}{read_only}", why=why)
 
 
 # --- child: seeing less, the root --------------------------------------------------------------------------------

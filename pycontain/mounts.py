@@ -9,7 +9,7 @@ import posixpath
 
 from .errors import InvalidArgument, Unsupported
 from .mount_options import ATTRIBUTE_WORDS, MOUNT_WORDS
-from .parse import boolean, invalid, nearest, quote, size
+from .parse import boolean, invalid, nearest, quote, size, volume_name
 from .request import Mount
 
 __all__ = ["mount", "tmpfs", "volume"]
@@ -42,39 +42,44 @@ def _propagation(word: str, given: str) -> str:
 
 
 def volume(text: str) -> Mount:
-    """``SOURCE:TARGET[:OPTIONS]``, the source an absolute path or one that begins with a dot; a missing one is made.
+    """``SOURCE:TARGET[:OPTIONS]`` or ``TARGET``. A source that is an absolute path, or begins with a dot, is a bind, and made when
+    it is missing; any other is the name of a volume; without one the volume is anonymous.
 
-    Options: ``ro``, ``rw``, ``rprivate``, ``rslave``, ``nosuid``, ``nodev``, ``noexec`` and the like; ``z`` and ``Z``
-    have no effect.
+    Options: ``ro``, ``rw``, ``rprivate``, ``rslave``, ``nosuid``, ``nodev``, ``noexec`` and the like; of a volume ``nocopy`` and no
+    propagation; ``z`` and ``Z`` have no effect.
     Raises: InvalidArgument; Unsupported: a propagation towards the host.
     """
-    form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro or ./src:/src"
+    form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro, ./src:/src or data:/data"
     parts = text.split(":")
     if len(parts) == 1 and text.startswith("/"):
-        shown = quote(text)[1:-1]
-        raise invalid("volume", text, "anonymous volumes are not there yet", f"/source:{shown}, or --tmpfs {shown}")
+        return Mount(type="volume", target=_target(text, text, form), anonymous=True, create_source=True)
     if len(parts) not in (2, 3) or not all(parts):
         hint = " (a path with ':' goes into --mount)" if len(parts) > 3 else ""
         raise invalid("volume", text, f"it is not two paths and options{hint}", form)
     source, target = parts[0], _target(parts[1], text, form)
-    if not source.startswith(("/", "./", "../")) and source not in (".", ".."):
-        why = "named volumes are not there yet, and a path begins with / or ./"
-        raise invalid("volume", text, why, f"a path: {quote(f'./{source}:{target}')}")
-    read_only, options = False, []
+    named = not source.startswith(("/", "./", "../")) and source not in (".", "..")
+    if named:
+        volume_name(source)
+    read_only, options, copy = False, [], True
     for word in parts[2].split(",") if len(parts) == 3 else ():
         if word in ("ro", "rw"):
             read_only = word == "ro"
+        elif word == "nocopy" and named:
+            copy = False
+        elif named and (word in _PROPAGATION or word.endswith("shared")):
+            raise invalid("volume", text, f"{quote(word)} is for a directory of the host", f"{source}:{target}")
         elif word in _PROPAGATION or word.endswith("shared"):
             options.append(_propagation(word, text))
         elif word in ATTRIBUTE_WORDS or word == "noidmap":
             options.append(word)
         elif word not in _BIND_WORDS and word not in _NO_EFFECT:
-            known = ("rw", "noidmap", *_PROPAGATION, *sorted(ATTRIBUTE_WORDS))
+            known = ("rw", "noidmap", *(("nocopy",) if named else _PROPAGATION), *sorted(ATTRIBUTE_WORDS))
             hint = nearest(word, known, f"the options are {', '.join(known)}")
             raise InvalidArgument(f"invalid volume {quote(text)}: there is no option {quote(word)}{hint}")
     return Mount(
-        type="bind", source=source, target=target, read_only=read_only, create_source=True, options=tuple(options)
-    )
+        type="volume" if named else "bind", source=source, target=target, read_only=read_only, create_source=True,
+        options=tuple(options), copy=copy,
+    )  # fmt: skip
 
 
 # --- --mount ----------------------------------------------------------------------------------------------------------
@@ -111,27 +116,33 @@ def _csv(text: str) -> list[str]:
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _KEYS = {
     "bind": ("source", "target", "readonly", "bind-propagation", "bind-nonrecursive", "consistency"),
+    "volume": ("source", "target", "readonly", "volume-nocopy", "volume-subpath", "volume-driver", "consistency"),
     "tmpfs": ("target", "readonly", "tmpfs-size", "tmpfs-mode"),
 }
-_FLAGS = ("readonly", "bind-nonrecursive")
-_MOUNT_FORM = "type=bind,source=/SRC,target=/DST[,readonly] or type=tmpfs,target=/DST[,tmpfs-size=64m]"
+_FLAGS = ("readonly", "bind-nonrecursive", "volume-nocopy")
+_MOUNT_FORM = (
+    "type=bind,source=/SRC,target=/DST[,readonly], type=volume,source=NAME,target=/DST or type=tmpfs,target=/DST"
+)
+_CREATE_FIRST = "make the volume first: `pycontain volume create` has --label and --opt"
 
 
 def mount(text: str) -> Mount:
-    """``type=bind|tmpfs,source=,target=,readonly`` and so on, comma separated, with CSV quotes.
+    """``type=bind|volume|tmpfs,source=,target=,readonly`` and so on, comma separated, with CSV quotes.
 
     Unlike with ``volume``, a source that is missing stays missing. Raises: InvalidArgument; Unsupported.
     """
     values = _mount_values(text)
     kind = values.pop("type", "volume")
-    if kind in ("volume", "image", "npipe", "cluster"):
+    if kind in ("image", "npipe", "cluster"):
         raise invalid("mount", text, f"type {kind} is not there yet", _MOUNT_FORM)
     if kind not in _KEYS:
-        hint = nearest(kind, _KEYS, "the types are bind and tmpfs")
+        hint = nearest(kind, _KEYS, "the types are bind, volume and tmpfs")
         raise InvalidArgument(f"invalid mount {quote(text)}: there is no type {quote(kind)}{hint}")
     for key in values:
         if key not in _KEYS[kind]:
             other = [each for each in _KEYS if key in _KEYS[each]]
+            if kind == "volume" and key in ("volume-label", "volume-opt"):
+                raise Unsupported(f"cannot mount {quote(text)}: {key} is not supported: {_CREATE_FIRST}")
             hint = f": it belongs to type={other[0]}" if other else nearest(key, _KEYS[kind], f"write {_MOUNT_FORM}")
             raise InvalidArgument(f"invalid mount {quote(text)}: type={kind} has no {quote(key)}{hint}")
     if "target" not in values:
@@ -145,6 +156,8 @@ def mount(text: str) -> Mount:
             mode=_mode(values["tmpfs-mode"], text) if "tmpfs-mode" in values else None,
         )  # fmt: skip
     source = values.get("source", "")
+    if kind == "volume":
+        return _volume_mount(values, source, target, read_only, text)
     if not source.startswith(("/", "./", "../")) and source not in (".", ".."):
         why = f"the source {quote(source)} is no path" if source else "it has no source"
         raise invalid("mount", text, why, _MOUNT_FORM)
@@ -154,6 +167,18 @@ def mount(text: str) -> Mount:
     if "bind-nonrecursive" in values and boolean(values["bind-nonrecursive"], form="bind-nonrecursive=true"):
         options.append("bind")
     return Mount(type="bind", source=source, target=target, read_only=read_only, options=tuple(options))
+
+
+def _volume_mount(values: dict[str, str], source: str, target: str, read_only: bool, text: str) -> Mount:
+    if source:
+        volume_name(source)
+    if values.get("volume-driver", "local") != "local":
+        raise Unsupported(f"cannot mount {quote(text)}: the only volume driver here is local: leave out volume-driver")
+    no_copy = "volume-nocopy" in values and boolean(values["volume-nocopy"], form="volume-nocopy or volume-nocopy=true")
+    return Mount(
+        type="volume", source=source, target=target, read_only=read_only, anonymous=not source, copy=not no_copy,
+        subpath=values.get("volume-subpath", ""),
+    )  # fmt: skip
 
 
 def _mount_values(text: str) -> dict[str, str]:

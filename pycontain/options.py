@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         userns: str
         read_only: bool
         mounts: Sequence[Mount | str]
+        volumes_from: Sequence[str]
         tmpfs: Sequence[Mount | str] | Mapping[str, str]
         shm_size: int | str
         cap_add: Sequence[str]
@@ -89,7 +90,7 @@ if TYPE_CHECKING:
         blkio_weight: int
 
 
-__all__ = ["bind", "request", "tmpfs", "update"]
+__all__ = ["bind", "request", "tmpfs", "update", "volume"]
 
 
 def bind(source: str, target: str, *, read_only: bool = False, recursive: bool = True) -> Mount:
@@ -101,6 +102,16 @@ def bind(source: str, target: str, *, read_only: bool = False, recursive: bool =
         read_only=read_only,
         options=() if recursive else ("bind", "rprivate"),
     )
+
+
+def volume(name: str | None, target: str, *, read_only: bool = False, copy: bool = True, subpath: str = "") -> Mount:
+    """A volume, made if it is missing; None: an anonymous one, which goes with the container.
+
+    ``copy``: an empty volume begins as the image's directory ``target``. ``subpath``: only this directory of the volume.
+    """
+    return Mount(
+        type="volume", source=name or "", target=target, read_only=read_only, anonymous=not name, copy=copy, subpath=subpath
+    )  # fmt: skip
 
 
 def tmpfs(target: str, *, size: int | str | None = None, mode: int | None = None) -> Mount:
@@ -214,6 +225,7 @@ _TABLE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "add_host": ("add_host", lambda v: tuple(parse.add_host(f"{name}:{address}") for name, address in _pairs(v))),
     "oom_score_adj": ("oom_score_adj", int),
     "init": ("init", bool),
+    "volumes_from": ("volumes_from", _texts),
 }
 _JOINED = {"mounts": _mounts, "tmpfs": _tmpfs}  # both become RunRequest.mounts
 

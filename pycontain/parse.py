@@ -441,6 +441,18 @@ def name(text: str) -> str:
     return text
 
 
+def volume_name(text: str) -> str:
+    """``[a-zA-Z0-9][a-zA-Z0-9_.-]+``, at most 255 characters."""
+    if len(text) == 1:
+        raise InvalidArgument("volume name is too short, names should be at least two alphanumeric characters")
+    if not 0 < len(text) <= 255 or text[0] not in _ALNUM or not all(c in _ALNUM or c in "_.-" for c in text):
+        raise InvalidArgument(
+            f'{quote(text)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. '
+            "If you intended to pass a host directory, use absolute path"
+        )
+    return text
+
+
 def _is_label(text: str) -> bool:
     return bool(text) and text[0] in _ALNUM and text[-1] in _ALNUM and all(c in _ALNUM or c in "-_" for c in text)
 

@@ -72,7 +72,7 @@ def _clone(
         b.add(P, Op.TREE_CLONE, s1=path, slot=slot, flags=flags, x=x, y=y, z=z)
     else:
         b.add(P, Op.TREE_CLONE, s1=path, slot=slot, flags=flags)
-        _attributes(b, facts, slot, flags=flags, x=x, y=y, z=z)
+        _attributes(b, facts, slot, flags=flags & F_RECURSIVE, x=x, y=y, z=z)
 
 
 def _attributes(b: Builder, facts: HostFacts, slot: int, *, flags: int = 0, x: int = 0, y: int = 0, z: int = 0) -> None:
@@ -184,7 +184,8 @@ def _bind(b: Builder, spec: RuntimeSpec, m: MountPoint, where: str, facts: HostF
     # what hangs on to its source must do so from the start; anything else begins private and is said afterwards
     kept = [kind for kind, _ in o.propagation if kind in (_MS_SLAVE, _MS_SHARED)]
     _clone(
-        b, facts, m.source, slot, flags=F_RECURSIVE if o.recursive else 0, x=on, y=off, z=kept[0] if kept else _MS_PRIVATE
+        b, facts, m.source, slot, flags=(F_RECURSIVE if o.recursive else 0) | (F_NOSYMLINK if m.source_strict else 0),
+        x=on, y=off, z=kept[0] if kept else _MS_PRIVATE,
     )  # fmt: skip
     if o.recursive and (o.set or o.clear):
         _attributes(b, facts, slot, x=o.set, y=o.clear)

@@ -16,7 +16,10 @@ __all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
 
 @record
 class Mount:
-    """One mount. ``type`` is ``bind`` or ``tmpfs``; ``options`` are OCI mount options beside what the fields say."""
+    """One mount. ``type`` is ``bind``, ``tmpfs`` or ``volume``; ``options`` are OCI mount options beside what the fields say.
+
+    The ``source`` of a volume is its name; "": an anonymous one, to be made.
+    """
 
     type: str
     target: str
@@ -26,6 +29,10 @@ class Mount:
     size_bytes: int | None = None  # tmpfs
     mode: int | None = None  # tmpfs
     options: tuple[str, ...] = ()
+    anonymous: bool = False  # a volume that goes with its container; it may have got its name by now
+    copy: bool = True  # an empty volume begins as the image's directory
+    subpath: str = ""  # of a volume: what of it is mounted
+    inherited: bool = False  # --volumes-from or the image brought it
 
 
 @record
@@ -97,6 +104,7 @@ class RunRequest:
     uid_mappings: tuple[IDMapping, ...] = ()  # instead of what userns says
     gid_mappings: tuple[IDMapping, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()  # "CONTAINER[:ro|rw]": its binds and volumes as well
     devices: tuple[Device, ...] = ()
     shm_size_bytes: int | None = None
     memory_bytes: int | None = None

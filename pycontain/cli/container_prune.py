@@ -17,7 +17,7 @@ __all__ = ["COMMAND", "main"]
 COMMAND = Command(
     "pycontain container prune",
     "[OPTIONS]",
-    "Remove all containers that do not run, with all that they have written.",
+    "Remove all containers that do not run, with all that they have written in their roots; volumes stay.",
     (
         Option(
             "--filter", "KEY=VALUE", "only these: until=TIME (2024-03-10, 24h), label=K[=V], label!=K[=V]", repeat=True

@@ -60,6 +60,7 @@ COMMANDS = {
     "container": ("container", "all commands of containers: container ls, container kill, ..."),
     "image": ("image", "all commands of images: image ls, image prune, image tree, ..."),
     "system": ("system", "disk usage, events, clean-up, and the start after a boot"),
+    "volume": ("volume", "all commands of volumes: volume create, volume ls, ..."),
     "manifest": ("manifest", "look at the manifests of a registry"),
     "search": ("search", "says why searching is not supported"),
     "unshare": ("unshare", "run a program where an ordinary user may start containers"),
@@ -69,7 +70,7 @@ COMMANDS = {
 }
 
 # commands of commands
-_GROUPS = frozenset(("container", "image", "manifest", "system"))
+_GROUPS = frozenset(("container", "image", "manifest", "system", "volume"))
 
 # modules for which one must be root, be it of a user namespace of one's own: they write or read files of other owners. Lists,
 # names and archives of images are the user's own files, and need nobody else
@@ -101,6 +102,8 @@ _AS_ROOT = frozenset(
         "system_prune",
         "system_start_all",
         "system_stop_all",
+        "volume_rm",
+        "volume_prune",
     )
 )
 

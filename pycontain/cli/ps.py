@@ -26,7 +26,7 @@ COMMAND = Command(
     "List containers that run, the newest first.",
     (
         Option("-a --all", "", "those that do not run as well"),
-        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=K[=V], name=, since=, status=", repeat=True),
+        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=, name=, since=, status=, volume=", repeat=True),
         Option("--format", "FORMAT", FORMAT_HELP),
         Option("-h --help", "", "print this"),
         Option("-l --latest", "", "only the newest"),

@@ -16,11 +16,11 @@ __all__ = ["COMMAND", "main"]
 COMMAND = Command(
     "pycontain rm",
     "[OPTIONS] CONTAINER [CONTAINER...]",
-    "Remove containers, with all that they have written.",
+    "Remove containers, with all that they have written in their roots; volumes stay.",
     (
         Option("-f --force", "", "kill those that run; one that is not there is no error"),
         Option("-h --help", "", "print this"),
-        Option("-v --volumes", "", "with the volumes that their images declare (they always go)"),
+        Option("-v --volumes", "", "with their anonymous volumes, unless others use them"),
     ),
     interspersed=True,
 )
@@ -29,14 +29,16 @@ COMMAND = Command(
 def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     values, words = read(command, argv)
     count(command, words, 1, None)
-    return one_for_errors(lambda: for_each(words, lambda word: _remove(roots, word, force=values.force)))
+    return one_for_errors(
+        lambda: for_each(words, lambda word: _remove(roots, word, force=values.force, volumes=values.volumes))
+    )
 
 
-def _remove(roots: Roots, word: str, *, force: bool) -> bool:
+def _remove(roots: Roots, word: str, *, force: bool, volumes: bool) -> bool:
     from ..engine import containers as engine
 
     try:
-        engine.remove(roots, word, force=force)
+        engine.remove(roots, word, force=force, volumes=volumes)
     except ContainerNotFound as error:
         if not force:
             raise

@@ -174,6 +174,7 @@ _REPEATED: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("device_read_iops", "device_read_iops", parse.device_iops),
     ("device_write_iops", "device_write_iops", parse.device_iops),
     ("sysctl", "sysctls", parse.sysctl),
+    ("volumes_from", "volumes_from", _as_given),
 )
 _FLAGS = (("tty", "terminal"), ("init", "init"), ("read_only", "read_only"), ("privileged", "privileged"))
 

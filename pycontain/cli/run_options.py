@@ -72,7 +72,8 @@ _OPTIONS = (
     Option("-u --user", "USER[:GROUP]", "run as this user, by name or number (the image's, or root)"),
     Option("--userns", "MODE", "user namespace: host, auto[:size=N], keep-id, or CONTAINER:HOST:SIZE,... (host)"),
     Option("--uts", "MODE", "UTS namespace, with the host name: private or host (private)"),
-    Option("-v --volume", "SOURCE:TARGET[:ro]", "mount a directory or file of the host", repeat=True),
+    Option("-v --volume", "[SOURCE:]TARGET[:ro]", "mount a directory or file of the host, or the volume SOURCE", repeat=True),
+    Option("--volumes-from", "CONTAINER[:ro]", "mount what that container has mounted: binds and volumes", repeat=True),
     Option("-w --workdir", "DIR", "working directory inside (the image's, or /)"),
 )  # fmt: skip
 
@@ -90,7 +91,7 @@ _LATER = {
     "--cpuset-mems": "it comes later; leave it out",
     "--cgroup-parent": "it comes later; leave it out",
     "--gpus": "it comes later; write --device for each node",
-    "--volumes-from": "named volumes come later; write -v SOURCE:TARGET for each",
+    "--volume-driver": "there is one driver, local; leave it out",
 }
 
 COMMAND = Command(

@@ -59,7 +59,7 @@ def details(roots: Roots, text: str, *, with_sizes: bool = False) -> ContainerDe
     """Raises: ContainerNotFound; InvalidArgument: an ambiguous beginning of an id, a damaged file; Unsupported: sizes of files that
     this user may not look at."""
     kept = detached.find(roots, text)
-    found = _of_foreground(foreground.find(roots, text)) if kept is None else _of_kept(roots, kept)
+    found = _of_foreground(roots, foreground.find(roots, text)) if kept is None else _of_kept(roots, kept)
     return replaced(found, sizes=_sizes(roots, found.info, found.layer)) if with_sizes else found
 
 
@@ -75,10 +75,10 @@ def _of_kept(roots: Roots, kept: Detached) -> ContainerDetails:
     )  # fmt: skip
 
 
-def _of_foreground(found: Foreground) -> ContainerDetails:
+def _of_foreground(roots: Roots, found: Foreground) -> ContainerDetails:
     words = (*found.config.entrypoint, *found.config.cmd)
     return ContainerDetails(
-        info=info_of_foreground(found), words=words, config=found.config, hostname="", lower=found.lower, layer=found.directory,
+        info=info_of_foreground(roots, found), words=words, config=found.config, hostname="", lower=found.lower, layer=found.directory,
     )  # fmt: skip
 
 

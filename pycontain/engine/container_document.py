@@ -115,7 +115,7 @@ def _config(details: ContainerDetails) -> dict[str, Any]:
         "Env": list(config.env),
         "Cmd": list(config.cmd) or None,
         "Image": details.info.image,
-        "Volumes": {each: {} for each in config.volumes} or None,
+        "Volumes": {each: {} for each in _volumes(details)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) or None,
         "OnBuild": None,
@@ -125,6 +125,13 @@ def _config(details: ContainerDetails) -> dict[str, Any]:
     if kept and kept.stop_timeout_s != _STOP_TIMEOUT_S:
         document["StopTimeout"] = int(kept.stop_timeout_s)
     return {name: value for name, value in document.items() if value or name not in CONFIG_IF_SET}
+
+
+def _volumes(details: ContainerDetails) -> list[str]:
+    """The image's, and the anonymous ones of ``-v``."""
+    mounts = details.kept.request.mounts if details.kept else ()
+    asked = [each.target for each in mounts if each.anonymous and each.create_source and not each.inherited]
+    return list(dict.fromkeys([*details.config.volumes, *asked]))
 
 
 # --- what was asked for -----------------------------------------------------------------------------------------------
@@ -176,7 +183,8 @@ def _unset() -> dict[str, Any]:
 def _asked(request: RunRequest) -> dict[str, Any]:
     covered = request.masked_paths and not request.privileged
     return {
-        "Binds": [_bind(each) for each in request.mounts if each.create_source] or None,
+        "Binds": [_bind(each) for each in request.mounts if each.create_source and not each.anonymous] or None,
+        "VolumesFrom": list(request.volumes_from) or None,
         "NetworkMode": request.network,
         "CapAdd": [capabilities.parse(each) for each in request.cap_add] or None,
         "CapDrop": [capabilities.parse(each) for each in request.cap_drop] or None,
@@ -198,15 +206,12 @@ def _asked(request: RunRequest) -> dict[str, Any]:
 
 
 def _asked_if_set(request: RunRequest) -> dict[str, Any]:
-    mounts = [each for each in request.mounts if each.type == "bind" and not each.create_source]
+    mounts = [each for each in request.mounts if each.type != "tmpfs" and not each.create_source and not each.inherited]
     return {
         "Annotations": dict(request.annotations),
         "Tmpfs": {each.target: _tmpfs(each) for each in request.mounts if each.type == "tmpfs"},
         "Sysctls": dict(request.sysctls),
-        "Mounts": [
-            {"Type": "bind", "Source": m.source, "Target": m.target, **({"ReadOnly": True} if m.read_only else {})}
-            for m in mounts
-        ],
+        "Mounts": [_mount(each) for each in mounts],
         "Init": request.init,
     }
 
@@ -240,8 +245,21 @@ def _unless_own(namespace: str) -> str:
 
 
 def _bind(mount: Mount) -> str:
-    words = (*(("ro",) if mount.read_only else ()), *mount.options)
+    words = (*(("ro",) if mount.read_only else ()), *mount.options, *(() if mount.copy else ("nocopy",)))
     return f"{mount.source}:{mount.target}" + (f":{','.join(words)}" if words else "")
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    document: dict[str, Any] = {"Type": mount.type}
+    if not mount.anonymous:
+        document["Source"] = mount.source
+    document["Target"] = mount.target
+    if mount.read_only:
+        document["ReadOnly"] = True
+    options = {**({} if mount.copy else {"NoCopy": True}), **({"Subpath": mount.subpath} if mount.subpath else {})}
+    if options:
+        document["VolumeOptions"] = options
+    return document
 
 
 def _tmpfs(mount: Mount) -> str:

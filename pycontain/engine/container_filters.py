@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["select"]
 
-_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume")
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
 
 
@@ -60,6 +60,8 @@ def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
             return False
         if name == "id" and not any(info.id.startswith(value) for value in values):
             return False
+        if name == "volume" and not any(_has_volume(value, info) for value in values):
+            return False
         if name == "name":
             try:
                 if not any(re.search(value.removeprefix("/"), info.name) for value in values):
@@ -67,6 +69,11 @@ def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
             except re.error as error:
                 raise InvalidArgument(f"invalid filter 'name={values[0][:40]}': {error}") from None
     return True
+
+
+def _has_volume(text: str, info: ContainerInfo) -> bool:
+    """By the name of a volume, the source of a bind, or where it is mounted."""
+    return any(text in (each.name or each.source, each.target) for each in info.mounts)
 
 
 def _of_images(roots: Roots, found: list[ContainerInfo], wanted: Sequence[str]) -> list[ContainerInfo]:

@@ -73,7 +73,7 @@ class ContainerInfo:
     restart_count: int = 0
     error: str = ""
     stays: bool = False  # it outlives its end
-    mounts: tuple[MountPoint, ...] = ()  # of one that stays
+    mounts: tuple[MountPoint, ...] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -85,7 +85,7 @@ class ContainerInfo:
 
 def list_containers(roots: Roots, *, all: bool = False) -> list[ContainerInfo]:
     """Those that run, or ``all``; the newest first. Raises: InvalidArgument: a file is damaged."""
-    found = [info_of_foreground(each) for each in foreground.list_all(roots)]
+    found = [info_of_foreground(roots, each) for each in foreground.list_all(roots)]
     for each in detached.list_all(roots):
         try:
             info = info_of_kept(roots, each, detached.state_of(roots, each))
@@ -100,14 +100,14 @@ def find_container(roots: Roots, text: str) -> ContainerInfo:
     kept = detached.find(roots, text)
     if kept is not None:
         return info_of_kept(roots, kept, detached.state_of(roots, kept))
-    return info_of_foreground(foreground.find(roots, text))
+    return info_of_foreground(roots, foreground.find(roots, text))
 
 
-def info_of_foreground(found: Foreground) -> ContainerInfo:
+def info_of_foreground(roots: Roots, found: Foreground) -> ContainerInfo:
     return ContainerInfo(
         id=found.id, name=found.name, image=found.image, image_id=found.image_id, command=found.command,
         created=found.created, state="paused" if stillness.is_paused(found) else "running", pid=found.pid,
-        labels=found.config.labels,
+        labels=found.config.labels, mounts=mount_points(found.mounts, roots.data_root, found.id, f"{found.directory}.volumes"),
     )  # fmt: skip
 
 
@@ -116,8 +116,13 @@ def info_of_kept(roots: Roots, found: Detached, state: State) -> ContainerInfo:
         id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=foreground.shown(found.args),
         created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
         started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
-        stays=True, mounts=mount_points(found, f"{detached.directory_of(roots, found.id)}/layer"),
+        stays=True, mounts=_mounts_of_kept(roots, found),
     )  # fmt: skip
+
+
+def _mounts_of_kept(roots: Roots, found: Detached) -> tuple[MountPoint, ...]:
+    own = f"{detached.directory_of(roots, found.id)}/volumes"
+    return mount_points(found.request.mounts, roots.data_root, found.id, own)
 
 
 def find_running(roots: Roots, text: str) -> Foreground:
@@ -293,8 +298,9 @@ def rename(roots: Roots, text: str, name: str) -> None:
         renamed(roots, detached.directory_of(roots, kept.id), other, now.name)
 
 
-def remove(roots: Roots, text: str, *, force: bool = False) -> None:
-    """With its layer, log and volumes. ``force``: it is killed first; one whose files are damaged is removed as well.
+def remove(roots: Roots, text: str, *, force: bool = False, volumes: bool = False) -> None:
+    """With its layer and log. ``force``: it is killed first; one whose files are damaged is removed as well. ``volumes``: with its
+    anonymous volumes, unless others use them; those of one that was to remove itself go anyway.
 
     Raises: Conflict: it runs.
     """
@@ -320,16 +326,28 @@ def remove(roots: Roots, text: str, *, force: bool = False) -> None:
             )
         _end(roots, container_id, detached.as_running(roots, kept, state) if state.status == "paused" else None)
     await_monitor(roots, container_id)  # a monitor that has just written its last word, or removes it itself
-    with detached.changing(roots, container_id):
-        run_directory = detached.run_directory_of(roots, container_id)
-        if monitor.is_alive(run_directory):
-            raise Conflict(f"container {text} has been started again meanwhile: try again")
-        _remove_files(roots, container_id, run_directory)
-    if kept is not None:
-        names.forget(roots, kept.name, container_id)
-        emit_of(roots, kept, "destroy")
-    else:
+    try:
+        with detached.changing(roots, container_id):
+            run_directory = detached.run_directory_of(roots, container_id)
+            if monitor.is_alive(run_directory):
+                raise Conflict(f"container {text} has been started again meanwhile: try again")
+            _remove_files(roots, container_id, run_directory)
+    finally:
+        if kept is not None and not os.path.isdir(detached.directory_of(roots, container_id)):
+            names.forget(roots, kept.name, container_id)
+            emit_of(roots, kept, "destroy")
+            if volumes or kept.auto_remove:
+                _remove_volumes(roots, kept)
+    if kept is None:
         journal.emit(roots.data_root, "container", "destroy", container_id, {})
+
+
+def _remove_volumes(roots: Roots, kept: Detached) -> None:
+    from ..runtime.volumes import remove_unused
+
+    for m in kept.request.mounts:
+        if m.anonymous:
+            remove_unused(roots.data_root, m.source)
 
 
 def _end(roots: Roots, container_id: str, frozen: Foreground | None = None) -> None:

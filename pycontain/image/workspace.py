@@ -131,8 +131,10 @@ def workspace(data_root: str) -> Iterator[tuple[str, int]]:
             _remove_held(parent_fd, stale)
             yield f"{parent}/{name}", fd
         finally:
-            remove_entry(parent_fd, name)
-            os.close(fd)
+            try:
+                remove_entry(parent_fd, name)
+            finally:
+                os.close(fd)  # what could not be removed is nobody's then, and the next one's to remove
     finally:
         os.close(parent_fd)
 

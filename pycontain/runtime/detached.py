@@ -4,7 +4,8 @@
 <data root>/containers/<id>/lock      held (flock) by whoever changes anything; gone with the directory
 <data root>/containers/<id>/plan, place   of its last start: the Plan; its owner, cgroups and id maps
 <data root>/containers/<id>/state, log    the monitor's
-<data root>/containers/<id>/layer/        its copy-on-write layer; layer.volumes/ beside it
+<data root>/containers/<id>/layer/        its copy-on-write layer
+<data root>/containers/<id>/volumes/      with --rm: its anonymous volumes
 <data root>/containers/names/<name>   a link to the id; who makes it has the name
 <run root>/containers/<id>/           the monitor's lock and socket, until the boot ends
 """
@@ -31,7 +32,7 @@ from .foreground import Foreground, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..spec.runtime import Resources
@@ -388,8 +389,11 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
         raise _damaged(path, str(error)[:100]) from None
 
 
-def publish(roots: Roots, found: Detached) -> None:
-    """Make the directory of a container: it is there with its configuration, or not at all. Raises: OSError."""
+def publish(roots: Roots, found: Detached, prepare: Callable[[str], None] | None = None) -> None:
+    """Make the directory of a container: it is there with its configuration, and what ``prepare`` makes in it, or not at all.
+
+    Raises: OSError, and what ``prepare`` raises.
+    """
     # closed to others: what a container writes may be a setuid program, and its id is in the title of its monitor
     make_data_dir(f"{roots.data_root}/containers")
     make_data_dir(f"{roots.data_root}/containers/names")
@@ -402,4 +406,6 @@ def publish(roots: Roots, found: Detached) -> None:
         finally:
             os.close(fd)
         _write(f"{work}/container", found)
+        if prepare is not None:
+            prepare(f"{work}/container")
         os.rename(f"{work}/container", directory_of(roots, found.id))

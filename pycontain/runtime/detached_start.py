@@ -41,7 +41,8 @@ from .slots import Slots, slots_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..image.rootfs import RootFS
+    from collections.abc import Callable
+
     from ..plan_bytes import Plan
     from ..request import RunRequest
     from .look import Resolved
@@ -70,6 +71,13 @@ def create(
             "--userns auto is for containers that do not stay: the files of one that stays would belong to whoever gets the ids "
             "next. Give it ids of its own: --userns 0:100000:65536"
         )
+    if request.volumes_from:
+        from .volumes_from import inherit
+
+        request = inherit(request, roots)
+    # whoever starts it may do so from another working directory
+    absolute = [replaced(m, source=os.path.abspath(m.source)) if m.type == "bind" else m for m in request.mounts]
+    request = replaced(request, mounts=tuple(absolute))
     found = look(request, data_root=roots.data_root)
     container_id = os.urandom(32).hex()
     made = Detached(
@@ -81,15 +89,24 @@ def create(
     # held until it is written down whose it is (image_users.py)
     image_fd = hold_rootfs(roots.data_root, request.image, found.rootfs)
     try:
-        publish(roots, made)
-    except OSError as e:
-        raise _cannot("make", roots, e) from None
+        if not found.declared and not volumes.volumes_of(request.mounts):
+            return _publish(roots, made)
+        return _publish_with_volumes(roots, made, found)
     finally:
         if image_fd >= 0:
             release(image_fd)
+
+
+def _publish(roots: Roots, made: Detached, prepare: Callable[[str], None] | None = None) -> Detached:
+    """Its directory, and its name."""
+    wanted, container_id = made.request.name, made.id
+    try:
+        publish(roots, made, prepare)
+    except OSError as e:
+        raise _cannot("make", roots, e) from None
     try:
         with changing(roots, container_id):
-            made = replaced(made, name=_named(roots, request.name, container_id))
+            made = replaced(made, name=_named(roots, wanted, container_id))
             write(roots, made)
     except BaseException as e:
         names.forget(roots, made.name, container_id)
@@ -98,6 +115,25 @@ def create(
             raise _cannot("make", roots, e) from None
         raise
     return made
+
+
+def _publish_with_volumes(roots: Roots, made: Detached, found: Resolved) -> Detached:
+    """Every volume has its name in the configuration; with ``--rm`` the anonymous ones go with the container's directory."""
+    mounts = (*made.request.mounts, *found.declared)
+    own = [m for m in volumes.volumes_of(mounts) if not m.source]
+    with volumes.Taken(roots.data_root) as taken:
+        if made.auto_remove:
+            mounts = volumes.named(mounts, made.id)
+        mounts = tuple([
+            m if m.type != "volume" else taken.take_new(m, found.rootfs) if not m.source else m for m in mounts
+        ])  # fmt: skip
+        for m in volumes.volumes_of(made.request.mounts):
+            if m.source:
+                taken.take(m, found.rootfs)
+        made = replaced(made, request=replaced(made.request, mounts=mounts))
+        if not made.auto_remove or not own:
+            return _publish(roots, made)
+        return _publish(roots, made, lambda path: volumes.make_owned(f"{path}/volumes", own, found.rootfs, []))
 
 
 def _cannot(verb: str, roots: Roots, e: OSError) -> SetupFailed:
@@ -168,6 +204,10 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
     # the name may be another image's by now
     request = replaced(found.request, image=found.image_id or found.request.image, pull="never")
     resolved = look(request, data_root=roots.data_root)
+    wanted = volumes.volumes_of(request.mounts)
+    if wanted:
+        volumes.ensure_filled(roots.data_root, wanted)
+        resolved = replaced(resolved, sources=volumes.sources(roots.data_root, wanted, found.id))
     image_fd = hold_rootfs(roots.data_root, found.request.image, resolved.rootfs)
     try:
         session = Session(roots, probe(), detached=found.id)
@@ -219,28 +259,20 @@ def _ready(
     made = plan(spec, facts, place).with_process(
         (init_target(resolved), "--", *found.args) if request.init else found.args, env
     )
-    _make_layer(layer, maps, resolved)
+    _make_layer(layer, maps)
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
     return made, slots, env
 
 
-def _make_layer(layer: str, maps: Mappings, resolved: Resolved) -> None:
-    """At the first start: its copy-on-write layer, and the volumes that its image declares."""
-    rootfs: RootFS = resolved.rootfs
+def _make_layer(layer: str, maps: Mappings) -> None:
+    """At the first start: its copy-on-write layer."""
     if not os.path.isdir(f"{layer}/work"):
         os.makedirs(f"{layer}/upper", 0o755, exist_ok=True)
         os.chmod(f"{layer}/upper", 0o755)
         os.chown(f"{layer}/upper", host_id(maps[0], 0) or 0, host_id(maps[1], 0) or 0)
         os.mkdir(f"{layer}/work", 0o700)
-    directory = volumes.directory_of(layer)
-    if resolved.volumes and not os.path.isdir(directory):
-        try:
-            volumes.make(directory, resolved.volumes, rootfs)
-        except BaseException:
-            _native.remove_tree(directory)
-            raise
 
 
 def _words(roots: Roots, found: Detached, session: Session) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import InvalidArgument, NotExecutable, ProgramNotFound, SetupFailed, Unsupported, errno_name
-from ..ops import CLONE_NS, OP_NAMES
+from ..ops import CLONE_NS, F_NOSYMLINK, OP_NAMES
 from ..plan_bytes import HEADER, OP
 
 TYPE_CHECKING = False
@@ -141,6 +141,13 @@ def _prepare(op: _Failed, failure: StartFailure, plan: bytes) -> str:
     number, name, why = failure.errno, errno_name(failure.errno), os.strerror(failure.errno)
     if op.name == "TREE_CLONE":
         on = _bind_target(plan, op.slot)
+        if op.flags & F_NOSYMLINK:
+            hint = {
+                _ENOENT: "it has been removed",
+                _ELOOP: "a symbolic link is on the way, which is never followed",
+                _ENOTDIR: "it is no directory",
+            }.get(number)
+            return f"mount the volume {op.s1} on {on}: {why} ({name})" + (f": {hint}" if hint else "")
         if number == _ENOENT:
             return f"bind {op.s1} on {on}: no such file or directory on this host (ENOENT). Create it first"
         return f"bind {op.s1} on {on}: {why} ({name})"

@@ -13,7 +13,8 @@ import time
 
 from ..errors import Conflict, ContainerNotFound, InvalidArgument
 from ..image.rootfs import ImageConfig
-from ..record import record
+from ..record import record, replaced
+from ..request import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreground", "begun_at", "config_as_run", "find", "list_all", "of_running", "write"]
 
-_FORMAT = 2
+_FORMAT = 3
 _STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
@@ -55,6 +56,7 @@ class Foreground:
     begun: int
     group_add: tuple[str, ...]
     plan: str  # the file of its start's Plan
+    mounts: tuple[Mount, ...] = ()  # of one in the foreground; every volume with its name
 
     @property
     def upper(self) -> str:
@@ -107,6 +109,7 @@ def of_running(running: Running) -> Foreground:
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
         members=tuple((m.controllers, m.version, m.directory) for m in members), pid=running.pid, begun=begun,
         group_add=running.request.group_add, plan=f"{running.directory}/plan",
+        mounts=tuple([replaced(m, source=os.path.abspath(m.source)) if m.type == "bind" else m for m in running.mounts]),
     )  # fmt: skip
 
 
@@ -135,7 +138,9 @@ def write(running: Running) -> None:
     try:
         found = of_running(running)
         config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
-        values = tuple(config if each == "config" else getattr(found, each) for each in _NAMES)
+        mounts = tuple([tuple([getattr(m, name) for name in _MOUNT_NAMES]) for m in found.mounts])
+        parts = {"config": config, "mounts": mounts}
+        values = tuple([parts[each] if each in parts else getattr(found, each) for each in _NAMES])
         path = f"{running.directory}/record"
         whole = _write_new(f"{running.directory}/plan", running.plan.data)
         if whole and _write_new(f"{path}.new", repr((_FORMAT, values)).encode()):
@@ -146,6 +151,7 @@ def write(running: Running) -> None:
 
 
 _NAMES = Foreground.__dict__["__slots__"]
+_MOUNT_NAMES = Mount.__dict__["__slots__"]
 
 
 def list_all(roots: Roots) -> list[Foreground]:
@@ -225,4 +231,5 @@ def _parsed(data: bytes, path: str, text: str) -> Foreground:
 def _of_values(values: tuple[Any, ...]) -> Foreground:
     fields = dict(zip(_NAMES, values, strict=True))
     fields["config"] = ImageConfig(**dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True)))
+    fields["mounts"] = tuple([Mount(**dict(zip(_MOUNT_NAMES, each, strict=True))) for each in fields["mounts"]])
     return Foreground(**fields)

@@ -132,11 +132,11 @@ def _namespaces(request: RunRequest, maps: Mappings) -> tuple[Namespace, ...]:
     return tuple(Namespace(type=k) for k in kinds)
 
 
-def _own_dev(request: RunRequest, facts: HostFacts) -> bool:
+def _own_dev(request: RunRequest, found: Resolved, facts: HostFacts) -> bool:
     """/dev is a tmpfs with nodes of its own, rather than part of the root's topmost layer. A volume on /dev is the caller's:
     nodes made there would be the host's."""
     wanted = request.read_only or request.privileged or facts.in_user_namespace
-    return wanted and not has_dev_volume(request)
+    return wanted and not has_dev_volume((*request.mounts, *found.declared))
 
 
 _TTY_GROUP = 5
@@ -149,7 +149,7 @@ def _has_tty_group(maps: Mappings, facts: HostFacts) -> bool:
     return not facts.gid_map or any(inside <= _TTY_GROUP < inside + n for inside, _, n in facts.gid_map)
 
 
-def _kernel_mounts(request: RunRequest, facts: HostFacts, maps: Mappings) -> list[MountPoint]:
+def _kernel_mounts(request: RunRequest, found: Resolved, facts: HostFacts, maps: Mappings) -> list[MountPoint]:
     mapped = bool(maps[0])
     lesser = mapped or facts.in_user_namespace  # root of it may mount the proc and sys of its own namespaces only
     mounts = [
@@ -157,7 +157,7 @@ def _kernel_mounts(request: RunRequest, facts: HostFacts, maps: Mappings) -> lis
         if lesser and request.pid == "host"
         else MountPoint(destination="/proc", type="proc", options=_SAFE)
     ]
-    if _own_dev(request, facts):
+    if _own_dev(request, found, facts):
         # elsewhere /dev comes with the root's topmost layer; a read-only root still has a /dev that can be written
         mounts.append(
             MountPoint(destination="/dev", type="tmpfs", options=("nosuid", "strictatime", "mode=755", "size=65536k"))
@@ -219,6 +219,12 @@ def _user_mount(m: Mount, bind: tuple[str, bool] | None, facts: HostFacts, *, ma
     )
 
 
+def _volume(m: Mount, path: str, strict: bool, volumes_dir: str, facts: HostFacts, *, mapped: bool) -> MountPoint:
+    """Its files have the owners inside that they have in the volume, whatever the container's id map."""
+    source = f"{volumes_dir}/{path[1:]}/_data" if path.startswith("@") else path
+    return replaced(_user_mount(m, (source, False), facts, mapped=mapped), source_strict=strict)
+
+
 def _mounts(
     request: RunRequest, found: Resolved, facts: HostFacts, init_source: str, maps: Mappings, volumes_dir: str
 ) -> tuple[MountPoint, ...]:
@@ -227,12 +233,13 @@ def _mounts(
         MountPoint(destination=path, type="bind", source=path, options=("rbind", "rprivate", "rro"))
         for path in found.rootfs.shown
     ]
-    mounts = [*shown, *_kernel_mounts(request, facts, maps)]
-    binds = iter(found.binds)
-    own = [_user_mount(m, next(binds) if m.type == "bind" else None, facts, mapped=mapped) for m in request.mounts]
-    own += [
-        _user_mount(Mount(type="bind", target=target), (f"{volumes_dir}/{number}", False), facts, mapped=mapped)
-        for number, target in enumerate(found.volumes)
+    mounts = [*shown, *_kernel_mounts(request, found, facts, maps)]
+    binds, sources = iter(found.binds), iter(found.sources)
+    own = [
+        _volume(m, *next(sources), volumes_dir, facts, mapped=mapped)
+        if m.type == "volume"
+        else _user_mount(m, next(binds) if m.type == "bind" else None, facts, mapped=mapped)
+        for m in (*request.mounts, *found.declared)
     ]
     taken = {m.destination for m in own}
     mounts = [m for m in mounts if m.destination not in taken]  # `--tmpfs /dev/shm:size=1g` replaces the default
@@ -356,7 +363,7 @@ def generate(
     caps = _capabilities(request, facts, found.uid, mapped=mapped)
     filters, flags = _seccomp(request, found, caps, facts, cache_dir)
     covered = request.masked_paths and not request.privileged
-    own_dev = _own_dev(request, facts)
+    own_dev = _own_dev(request, found, facts)
     return RuntimeSpec(
         hostname=hostname,
         domainname=request.domainname or "",

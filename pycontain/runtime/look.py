@@ -16,6 +16,7 @@ from ..image.resolve import NotHere, is_pullable, resolve
 from ..image.rootfs import RootFS
 from ..image.users import read_file_in_layers, resolve_user
 from ..record import record
+from ..request import Mount
 from ..spec.runtime import DeviceNode, DeviceRule, ThrottleDevice
 
 TYPE_CHECKING = False
@@ -54,7 +55,8 @@ class Resolved:
     rates: tuple[tuple[ThrottleDevice, ...], ...] = ((), (), (), ())
     seccomp_profile: bytes | None = None
     host_files: tuple[tuple[str, bytes], ...] = ()
-    volumes: tuple[str, ...] = ()  # where the image wants one
+    declared: tuple[Mount, ...] = ()  # volumes that the image wants beside those of the request
+    sources: tuple[tuple[str, bool], ...] = ()  # of all volumes: see pycontain.runtime.volumes.sources
 
 
 def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolved:
@@ -70,7 +72,9 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
     if rootfs.config.stop_signal:
         _check_stop_signal(request, rootfs.config.stop_signal)
     user = _user(request, rootfs)
-    nodes, rules = _devices(request)
+    declared = _volumes(request, rootfs) if rootfs.config.volumes else ()
+    mounts = (*request.mounts, *declared)
+    nodes, rules = _devices(request, mounts)
     return Resolved(
         rootfs=rootfs,
         uid=user.uid,
@@ -91,7 +95,8 @@ def look(request: RunRequest, *, data_root: str, create: bool = True) -> Resolve
         ),
         seccomp_profile=_profile(request.seccomp),
         host_files=_host_files(request, rootfs),
-        volumes=_volumes(request, rootfs) if rootfs.config.volumes else (),
+        declared=declared,
+        sources=() if create or not mounts else _preview(data_root, mounts),
     )
 
 
@@ -135,10 +140,16 @@ def _check_stop_signal(request: RunRequest, text: str) -> None:
             ) from None
 
 
-def _volumes(request: RunRequest, rootfs: RootFS) -> tuple[str, ...]:
+def _volumes(request: RunRequest, rootfs: RootFS) -> tuple[Mount, ...]:
     from .volumes import declared
 
     return declared(request, rootfs.config.volumes)
+
+
+def _preview(data_root: str, mounts: tuple[Mount, ...]) -> tuple[tuple[str, bool], ...]:
+    from .volumes import preview, volumes_of
+
+    return preview(data_root, volumes_of(mounts))
 
 
 def _platform(text: str) -> str:
@@ -242,18 +253,18 @@ def _walk_devices(directory: str) -> list[tuple[str, os.stat_result]]:
     return out
 
 
-def has_dev_volume(request: RunRequest) -> bool:
-    """Whether a directory of the host lies on /dev."""
-    return any(m.type == "bind" and posixpath.normpath(m.target).rstrip("/") == "/dev" for m in request.mounts)
+def has_dev_volume(mounts: tuple[Mount, ...]) -> bool:
+    """Whether a directory of the host, or a volume, lies on /dev."""
+    return any(m.type != "tmpfs" and posixpath.normpath(m.target).rstrip("/") == "/dev" for m in mounts)
 
 
 # in every container already
 _DEFAULT_NODES = frozenset(f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"))
 
 
-def _devices(request: RunRequest) -> tuple[tuple[DeviceNode, ...], tuple[DeviceRule, ...]]:
+def _devices(request: RunRequest, mounts: tuple[Mount, ...]) -> tuple[tuple[DeviceNode, ...], tuple[DeviceRule, ...]]:
     pairs: list[tuple[DeviceNode, DeviceRule]] = []
-    if request.privileged and not has_dev_volume(request):
+    if request.privileged and not has_dev_volume(mounts):
         pairs = [_node(p, p, "rwm", i) for p, i in _walk_devices("/dev")]
     for d in request.devices:
         info = _stat_device(d.source, "--device")

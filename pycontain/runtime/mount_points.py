@@ -1,24 +1,25 @@
-"""What is mounted into a container that stays: what was asked for, and the volumes that its image declares."""
+"""What is mounted into a container: its binds, and its volumes, those that its image declares among them."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 
-from ..errors import InvalidArgument
 from ..record import record
-from . import volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .detached import Detached
+    from ..request import Mount
 
 __all__ = ["MountPoint", "mount_points"]
 
 
 @record
 class MountPoint:
-    """``kind``: "bind" or "volume"; a volume has a ``name``. ``mode``: mount options beside read-only, with commas between."""
+    """``kind``: "bind" or "volume"; a volume has a ``name``. ``mode``: mount options beside read-only, with commas between.
+
+    ``anonymous``: a volume that goes with its container; ``inherited``: not asked for itself (``--volumes-from``, the image).
+    """
 
     kind: str
     source: str
@@ -26,23 +27,39 @@ class MountPoint:
     name: str = ""
     mode: str = ""
     read_only: bool = False
+    anonymous: bool = False
+    inherited: bool = False
 
 
-def mount_points(kept: Detached, layer: str) -> tuple[MountPoint, ...]:
-    """``layer``: the directory of its copy-on-write layer."""
-    found = [
-        MountPoint(
-            kind="bind", source=os.path.abspath(m.source), target=posixpath.normpath(m.target), mode=",".join(m.options),
+def mount_points(mounts: tuple[Mount, ...], data_root: str, container_id: str, own: str) -> tuple[MountPoint, ...]:
+    """``own``: the directory of the volumes that go with the container. Every volume has its name."""
+    return tuple([_mount_point(m, data_root, container_id, own) for m in mounts if m.type != "tmpfs"])
+
+
+def _mount_point(m: Mount, data_root: str, container_id: str, own: str) -> MountPoint:
+    target, mode = posixpath.normpath(m.target), ",".join(m.options)
+    if m.type == "bind":
+        return MountPoint(
+            kind="bind",
+            source=os.path.abspath(m.source),
+            target=target,
+            mode=mode,
             read_only=m.read_only,
+            inherited=m.inherited,
         )
-        for m in kept.request.mounts
-        if m.type == "bind"
-    ]  # fmt: skip
-    try:
-        targets = volumes.declared(kept.request, kept.config.volumes)
-    except InvalidArgument:
-        targets = ()  # an image that cannot be started
-    for number, target in enumerate(targets):
-        source = f"{volumes.directory_of(layer)}/{number}"
-        found.append(MountPoint(kind="volume", source=source, target=target, name=f"{kept.id}-{number}"))
-    return tuple(found)
+    if not m.anonymous:  # as Docker has it, for the label that its SELinux would give
+        mode = "ro" if m.read_only and not mode else mode or "z"
+    return MountPoint(
+        kind="volume", source=_source(m, data_root, container_id, own), target=target, name=m.source, mode=mode,
+        read_only=m.read_only, anonymous=m.anonymous, inherited=m.inherited,
+    )  # fmt: skip
+
+
+def _source(m: Mount, data_root: str, container_id: str, own: str) -> str:
+    from .volume_store import data_of
+
+    if m.anonymous and m.source[:62] == container_id[:1:-1]:
+        path = f"{own}/{int(m.source[62:], 16)}"
+        if os.path.isdir(path):
+            return f"{os.path.realpath(path)}/_data"
+    return data_of(data_root, m.source)

@@ -13,6 +13,7 @@ from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import release
+from ..record import replaced
 from ..result import Outcome, Usage
 from . import volumes
 from .failure import describe
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..image.rootfs import RootFS
     from ..plan_bytes import Plan
-    from ..request import RunRequest
+    from ..request import Mount, RunRequest
     from ..spec.runtime import Resources
     from .cgroups import Member
     from .entry import Entry
@@ -122,9 +123,16 @@ def _ready(
     request: RunRequest, roots: Roots, console_size: tuple[int, int], begun: int, fault: _native.Fault | None
 ) -> tuple[Running, _Launch]:
     parse.check(request)
+    if request.volumes_from:
+        from .volumes_from import inherit
+
+        request = inherit(request, roots)
     found, image_fd = _held(request, roots.data_root)
     try:
-        running, launch = _ready_on(request, found, roots, console_size, begun, fault)
+        if found.declared or any(m.type == "volume" for m in request.mounts):
+            running, launch = _ready_with_volumes(request, found, roots, console_size, begun, fault)
+        else:
+            running, launch = _ready_on(request, found, roots, console_size, begun, fault)
     except BaseException:
         if image_fd >= 0:
             release(image_fd)
@@ -157,21 +165,40 @@ def _ready_on(
     )
     running = Running(container_id, request, args, made, session, begun, fault, shape.resources, maps)
     running.rootfs = found.rootfs
-    if found.volumes:
-        _make_volumes(running, found)
+    running.mounts = request.mounts
     return running, _Launch(slots, env)
 
 
-def _make_volumes(running: Running, found: Resolved) -> None:
+def _ready_with_volumes(
+    request: RunRequest, found: Resolved, roots: Roots, console_size: tuple[int, int], begun: int,
+    fault: _native.Fault | None,
+) -> tuple[Running, _Launch]:  # fmt: skip
+    wanted = volumes.volumes_of((*request.mounts, *found.declared))
+    with volumes.Taken(roots.data_root) as taken:  # until it is written down that this container uses them
+        for m in wanted:
+            if m.source:
+                taken.take(m, found.rootfs)
+        found = replaced(found, sources=volumes.sources(roots.data_root, wanted))
+        running, launch = _ready_on(request, found, roots, console_size, begun, fault)
+        running.mounts = volumes.named((*request.mounts, *found.declared), running.id)
+        _make_volumes(running, wanted, found)
+    return running, launch
+
+
+def _make_volumes(running: Running, wanted: list[Mount], found: Resolved) -> None:
     directory = volumes.directory_of(running.directory)
-    running.after = lambda: _native.remove_tree(directory)
+    names = [m.source for m in volumes.volumes_of(running.mounts)]
+    new = [m for m in wanted if not m.source]
+    others = tuple([m.source for m in wanted if m.source and m.anonymous])  # of --volumes-from
+    data_root, container_id, count = running.data_root, running.id, len(new)
+    running.after = lambda: volumes.remove_owned(data_root, directory, container_id, count, others)
     try:
-        volumes.make(directory, found.volumes, found.rootfs)
+        volumes.make_owned(directory, new, found.rootfs, names)
     except BaseException as error:
         running.abort()
         if isinstance(error, OSError):
             raise SetupFailed(
-                f"cannot start {running.name}: making the volumes of its image: {error.strerror} ({errno_name(error.errno or 0)})",
+                f"cannot start {running.name}: making its volumes: {error.strerror} ({errno_name(error.errno or 0)})",
                 step="volumes", errno=error.errno or 0,
             ) from None  # fmt: skip
         raise
@@ -234,6 +261,7 @@ class Running:
         self._maps = maps
         self.after: Callable[[], None] | None = None  # once, when it is gone
         self.rootfs: RootFS | None = None
+        self.mounts: tuple[Mount, ...] = ()  # the request's and the image's; every volume with its name
         self.image_fd = -1  # keeps its image from being removed (image/usage.py)
         self._resources = resources
         self._late: tuple[Member, ...] = ()  # cgroups that it has been moved into since

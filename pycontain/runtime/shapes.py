@@ -79,10 +79,14 @@ def generated(
     directory: str,
 ) -> RuntimeSpec:
     """The RuntimeSpec of a request that has been looked up. ``directory``: the container's own."""
+    volumes_dir = ""
+    if found.sources:  # without symbolic links: those who mount a volume follow none
+        real = os.path.realpath(roots.data_root)
+        volumes_dir = volumes.directory_of(f"{real}{directory.removeprefix(roots.data_root)}")
     short = SHORT_ID_TOKEN if container_id == ID_TOKEN else container_id[:12]
     return generate(
         request, found, facts, maps, short_id=short, console_size=console_size,
-        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT, volumes_dir=volumes.directory_of(directory),
+        cache_dir=f"{roots.data_root}/cache/seccomp", init_source=_INIT, volumes_dir=volumes_dir,
     )  # fmt: skip
 
 

@@ -154,6 +154,7 @@ class MountPoint:
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
     source_is_file: bool = False
+    source_strict: bool = False  # a directory, and no symbolic link on the way to it is followed
 
 
 @record

@@ -88,7 +88,8 @@ enum {
 enum {
 	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then */
 	PC_F_RECURSIVE = 2,  /* TREE_CLONE, ROOT_READONLY */
-	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY, MAKE_NODE, MAKE_LINK: no symbolic link anywhere in the path */
+	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY, MAKE_NODE, MAKE_LINK: no symbolic link anywhere in the path;
+			      * TREE_CLONE: as well, and s1 is a directory */
 	PC_F_CREATE = 8,     /* MOUNT, MOUNT_TREE: make a missing mount point; CHDIR: make the directory */
 	PC_F_CLASSIC = 16,   /* MASK, READONLY: by mount(2), for kernels that cannot clone detached trees */
 	PC_F_VOLATILE = 32,  /* OVERLAY: no sync of the upper layer, which will be thrown away */

@@ -307,10 +307,19 @@ int pc_tree_attributes(const struct pc_job *job, const struct pc_op *op, int tre
 
 int pc_clone_tree(const struct pc_job *job, const struct pc_op *op)
 {
-	unsigned recursive = op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0;
-	scoped_fd int tree =
-		sys_open_tree(AT_FDCWD, pc_str(&job->plan, op->s1), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+	const char *path = pc_str(&job->plan, op->s1);
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (op->flags & PC_F_RECURSIVE ? AT_RECURSIVE : 0);
+	scoped_fd int at = AT_FDCWD;
 
+	/* A volume's own directory: whoever has put a link there, or exchanges what lies below, would choose what is mounted. */
+	if (op->flags & PC_F_NOSYMLINK) {
+		at = sys_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS);
+		if (at < 0)
+			return at;
+		path = "";
+		flags |= AT_EMPTY_PATH;
+	}
+	scoped_fd int tree = sys_open_tree(at, path, flags);
 	if (tree < 0)
 		return tree;
 	int err = op->x | op->y | op->z || op->slot2 >= 0 ? pc_tree_attributes(job, op, tree) : 0;

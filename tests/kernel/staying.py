@@ -9,7 +9,7 @@ from typing import Any
 
 import census
 
-from pycontain.engine import containers
+from pycontain.engine import containers, volumes
 from pycontain.errors import ContainerNotFound
 from pycontain.runtime import detached, monitor
 from pycontain.runtime.roots import Roots
@@ -22,9 +22,11 @@ def clear(roots: Roots) -> None:
     """Whatever a test has left of its containers is removed, and only their common directories stay."""
     for container_id in detached.ids(roots):
         try:
-            containers.remove(roots, container_id, force=True)
+            containers.remove(roots, container_id, force=True, volumes=True)
         except ContainerNotFound:
             pass  # by its own monitor
+    for each in volumes.list_volumes(roots):
+        volumes.remove_volume(roots, each.name)
     ephemeral = Path(roots.data_root, "ephemeral")  # empty when the monitors have ended
     assert census.poll_until(lambda: not ephemeral.is_dir() or not any(ephemeral.iterdir()))
     for root in (roots.data_root, roots.run_root):

@@ -221,8 +221,8 @@ def volumes_of(c: pycontain.Container) -> Path:
 def test_a_volume_begins_as_the_images_directory_and_is_no_part_of_a_commit(data: str) -> None:
     base("VOLUME /data", "VOLUME /empty")
     with changing("echo new > /data/new; rm /data/kept; echo e > /empty/e; echo x > /x", read_only=False) as c:
-        assert sorted(os.listdir(volumes_of(c) / "0")) == ["new", "old"]
-        assert Path(volumes_of(c), "1/e").read_text() == "e\n"
+        assert sorted(os.listdir(volumes_of(c) / "0/_data")) == ["new", "old"]
+        assert Path(volumes_of(c), "1/_data/e").read_text() == "e\n"
         assert not os.path.exists(f"{c._running.directory}/upper/data/new")
         image = c.commit()
         place = volumes_of(c)

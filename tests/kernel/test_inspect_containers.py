@@ -187,11 +187,11 @@ def test_containers_come_before_images_and_types_choose() -> None:
 
 def test_volumes_of_the_image() -> None:
     image = busybox(changes=("VOLUME /data",))
-    container_id = run("--name", "it", "base:1", "/bin/sh", "-c", "echo x > /data/x; echo y > /y; sleep 1000")
+    run("--name", "it", "base:1", "/bin/sh", "-c", "echo x > /data/x; echo y > /y; sleep 1000")
     (mount,) = document("it")["Mounts"]
     assert (mount["Type"], mount["Destination"], mount["Driver"], mount["RW"]) == ("volume", "/data", "local", True)
     assert census.poll_until(lambda: Path(mount["Source"], "x").is_file())
-    assert command("ps", "--format", "{{.LocalVolumes}} {{.Mounts}}").stdout == f"1 {container_id[:14]}…\n"
+    assert command("ps", "--format", "{{.LocalVolumes}} {{.Mounts}}").stdout == f"1 {mount['Name'][:14]}…\n"
     assert command("ps", "--no-trunc", "--format", "{{.Mounts}}").stdout == f"{mount['Name']}\n"
     command("rm", "-f", "it")
     image.remove()
@@ -292,8 +292,8 @@ def test_diff_of_names_that_would_steer_a_terminal() -> None:
         (("port", "nosuch"), "No such container: nosuch", 1),
         (("container", "inspect", "nosuch"), "Error: No such container: nosuch", 1),
         (("container", "inspect"), "requires at least 1 argument", 1),
-        (("inspect", "--type", "network", "x"), "there are container and image", 1),
-        (("inspect", "--type", "box", "x"), "unknown type 'box': write container or image", 1),
+        (("inspect", "--type", "network", "x"), "there are container, image and volume", 1),
+        (("inspect", "--type", "box", "x"), "unknown type 'box': write container, image or volume", 1),
         (("stats", "nosuch"), "No such container: nosuch", 1),
         (("ps", "--format", "{{.Label}}"), "wrong number of args for Label: want 1 got 0", 1),
     ],

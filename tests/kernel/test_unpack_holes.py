@@ -61,7 +61,7 @@ def test_a_sparse_file_on_a_volume_does_not_fill_the_disk(tmp_path: Path, monkey
     ).stdout
     pycontain.Image.import_tar(io.BytesIO(archive), "sparse", changes=["VOLUME /vol"])
     with pycontain.Container("sparse", ["/busybox", "cat"], stdin=pycontain.PIPE) as c:
-        found = os.stat(f"{c._running.directory}.volumes/0/big")
+        found = os.stat(f"{c._running.directory}.volumes/0/_data/big")
         assert found.st_size == 2 << 30 and found.st_blocks * 512 < 1 << 20
         image = c.commit("again")
     assert image.size < 3 << 30

@@ -146,7 +146,7 @@ def test_inspect_shows_the_parent_and_the_last_name(fake: FakeEngine, command: R
 
 
 def test_inspect_of_other_types_is_refused(command: Run) -> None:
-    assert "there are container and image" in command("inspect", "--type", "network", "x").err
+    assert "there are container, image and volume" in command("inspect", "--type", "network", "x").err
     assert "unknown type 'imgae'" in command("inspect", "--type", "imgae", "x").err
 
 

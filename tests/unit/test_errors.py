@@ -18,6 +18,7 @@ TABLE = {
     "ContainerNotFound": (125, 404),
     "Conflict": (125, 409),
     "Unsupported": (125, 501),
+    "VolumeNotFound": (125, 404),
     "RegistryError": (125, 502),
     "SetupFailed": (125, 500),
     "ProgramNotFound": (127, 400),
