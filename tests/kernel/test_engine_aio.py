@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from staying import monitor_pid
 from test_aio import appears, processes
+from test_commit import BASE
 
 import pycontain
 from pycontain import aio
@@ -338,5 +340,27 @@ def test_two_remove_it_at_once(roots: Roots) -> None:
         answers = await asyncio.gather(*(made.remove(force=True) for _ in range(4)), return_exceptions=True)
         assert None in answers and all(each is None or isinstance(each, ContainerNotFound) for each in answers)
         assert not Path(detached.directory_of(roots, made.id)).exists()
+
+    run(main())
+
+
+def test_images(tmp_path: Path) -> None:
+    async def main() -> None:
+        eng = aio.Engine(str(tmp_path / "data"), str(tmp_path / "run"))
+        box = pycontain.Image.import_tar(io.BytesIO(BASE), "box:1", data_root=eng.data_root)
+        async with await eng.containers.run(box, ["sleep", "600"], detach=True) as made:
+            assert (await made.commit("box:2", message="why")).names == ("box:2",)
+            await made.export(tmp_path / "root.tar")
+            assert (tmp_path / "root.tar").stat().st_size > 1000
+            with pytest.raises(Conflict):
+                await eng.images.remove("box:1")  # it is in use
+        await eng.images.save(["box:1", "box:2"], tmp_path / "both.tar")
+        assert (await eng.images.tag("box:2", "box:3")).names == ("box:2", "box:3")
+        for name in ("box:1", "box:2", "box:3"):
+            await eng.images.remove(name)
+        assert await eng.images.list() == []
+        loaded = await eng.images.load(tmp_path / "both.tar")
+        assert sorted(name for each in loaded for name in each.names) == ["box:1", "box:2"]
+        assert await eng.images.get("box:1") == box and (await eng.images.prune(all=True))[1] > 0
 
     run(main())

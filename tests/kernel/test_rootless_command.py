@@ -110,6 +110,32 @@ def test_every_python_face_works_under_unshare(user: OrdinaryUser) -> None:
     assert done.stdout.splitlines() == ["0 0", "1", "3 4"]
 
 
+_ENGINE = """
+import asyncio, pycontain
+from pycontain import aio
+eng = pycontain.Engine()
+script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+with eng.containers.run("host", ["sh", "-c", script], detach=True, name="it") as c:
+    said = c.logs(text=True, follow=True)
+    print(next(said), c.exec(["id", "-u"], text=True).stdout, c.name, c.status)
+    async def stopped():
+        found = await aio.Engine().containers.get("it")
+        waiting = [asyncio.create_task(found.wait()) for _ in range(8)]
+        await found.stop()
+        return await asyncio.gather(*waiting)
+    print(asyncio.run(stopped()), list(said), c.exit_code)
+print(eng.containers.list(all=True))
+"""
+
+
+def test_an_engines_containers_under_unshare(user: OrdinaryUser) -> None:
+    done = user.python(_ENGINE)
+    assert " ".join(done.stdout.split()) == "up 0 it running [7, 7, 7, 7, 7, 7, 7, 7] [] 7 []", done.stderr
+    for name in ("names", ""):  # directories that stay, empty
+        (user.data_root / "containers" / name).rmdir()
+    (user.run_root / "containers").rmdir()
+
+
 def test_without_unshare_python_is_told_of_it(user: OrdinaryUser) -> None:
     done = user.run(user.argv([PYTHON, "-c", "import pycontain; pycontain.run('host', ['true'])"]))
     assert done.returncode == 1 and "start it by `pycontain unshare PROGRAM`" in done.stderr.splitlines()[-1]
