@@ -14,7 +14,7 @@ import select
 import time
 
 from .. import _native, journal
-from ..errors import InvalidArgument, Unsupported, errno_name
+from ..errors import Conflict, InvalidArgument, Unsupported, errno_name
 from ..record import record
 
 TYPE_CHECKING = False
@@ -168,12 +168,18 @@ class Events:
             poller.poll(None if left_ms is None else min(left_ms, _AT_MOST_MS))
 
     def read(self) -> list[Event]:
-        """What has come since the last time, by time. Never waits."""
+        """What has come since the last time, by time. Never waits. Raises: Conflict: somebody has removed the journal."""
         try:
             while len(os.read(self._fd, 1 << 16)) > 1 << 15:
                 pass
         except BlockingIOError:
             pass
+        try:
+            return self._read()
+        except FileNotFoundError:
+            raise Conflict(f"the journal of events {self._directory} has been removed meanwhile: ask again") from None
+
+    def _read(self) -> list[Event]:
         found: list[Event] = []
         while True:
             newest = max(

@@ -31,7 +31,7 @@ def renamed(roots: Roots, directory: str, found: Detached, old_name: str) -> Non
         _write_about(directory, found)
     except OSError:
         pass  # its next events have the old name
-    emit_of(roots, found, "rename", oldName=old_name)
+    emit_of(roots, found, "rename", oldName=f"/{old_name}")  # with the slash, as Docker's
 
 
 def _write_about(directory: str, found: Detached) -> None:

@@ -66,7 +66,7 @@ def test_a_whole_life_in_dockers_order(staying: Roots) -> None:
     assert {(attribute(each, "image"), attribute(each, "tier")) for each in every} == {("host", "front")}
     # its monitor knows of the new name
     assert [attribute(each, "name") for each in every] == ["it", "it", *["web"] * (len(every) - 2)]
-    assert attribute(every[2], "oldName") == "it" and attribute(every[7], "exitCode") == "4"
+    assert attribute(every[2], "oldName") == "/it" and attribute(every[7], "exitCode") == "4"
     assert len({attribute(each, "execID") for each in every[5:8]}) == 1
     assert [attribute(each, "signal") for each in every if each.action == "kill"] == ["15", "9", "15", "9"]
     codes = [attribute(each, "exitCode") for each in every if each.action == "die"]

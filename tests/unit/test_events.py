@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from pycontain import journal
 from pycontain.cli.events import _formatter, line_of
 from pycontain.engine.events import Event, Events, events, matches
-from pycontain.errors import InvalidArgument
+from pycontain.errors import Conflict, InvalidArgument
 from pycontain.runtime.roots import Roots
 
 ID = "f" * 64
@@ -203,6 +204,13 @@ def test_a_late_writer_of_a_segment_that_is_gone(roots: Roots, monkeypatch: pyte
     emit(roots, "late")
     monkeypatch.setattr(journal, "segments", looks)
     assert known(roots)[-1].action == "late"
+
+
+def test_a_journal_that_is_removed_wakes_who_follows(roots: Roots) -> None:
+    with events(roots, until=time.time() + 20) as following:
+        shutil.rmtree(journal.directory_of(roots.data_root))
+        with pytest.raises(Conflict, match="has been removed meanwhile"):
+            list(following)
 
 
 def test_a_full_disk_fails_no_command(roots: Roots) -> None:
