@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,6 +328,19 @@ def test_content_survives_restarts_and_starts() -> None:
         assert Path(each["Source"], "starts").read_text() == "once\n" * 3
     command("rm", "-f", "-v", made)
     assert names() == ["vol"]
+
+
+def test_a_volume_that_was_removed_by_hand_is_missed_at_the_start(roots: Roots) -> None:
+    base()
+    mount = "type=volume,src=vol,dst=/data,readonly,volume-nocopy"
+    command("create", "--name", "it", "--mount", mount, *SLEEP)
+    shutil.rmtree(data("vol").parent)
+    assert "cannot start it: get vol: no such volume" in command("start", "it", code=1).stderr
+    assert json.loads(command("inspect", "-f", "{{json .HostConfig.Mounts}}", "it").stdout) == [
+        {"Type": "volume", "Source": "vol", "Target": "/data", "ReadOnly": True, "VolumeOptions": {"NoCopy": True}}
+    ]
+    command("volume", "create", "vol")
+    command("start", "it")
 
 
 def test_a_creation_that_fails_leaves_no_volume() -> None:
