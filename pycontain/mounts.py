@@ -49,7 +49,7 @@ def volume(text: str) -> Mount:
     propagation; ``z`` and ``Z`` have no effect.
     Raises: InvalidArgument; Unsupported: a propagation towards the host.
     """
-    form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro, ./src:/src or data:/data"
+    form = "SOURCE:TARGET[:OPTIONS], such as /srv/data:/data:ro, ./src:/src or data:/data; or /TARGET alone"
     parts = text.split(":")
     if len(parts) == 1 and text.startswith("/"):
         return Mount(type="volume", target=_target(text, text, form), anonymous=True, create_source=True)

@@ -6,7 +6,7 @@ import os
 import time
 
 from .. import _native, parse
-from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..errors import Conflict, SetupFailed, Unsupported, VolumeNotFound, errno_name
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import release, replace_file
@@ -206,8 +206,13 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
     resolved = look(request, data_root=roots.data_root)
     wanted = volumes.volumes_of(request.mounts)
     if wanted:
-        volumes.ensure_filled(roots.data_root, wanted)
-        resolved = replaced(resolved, sources=volumes.sources(roots.data_root, wanted, found.id))
+        try:
+            volumes.ensure_filled(roots.data_root, wanted)
+            resolved = replaced(resolved, sources=volumes.sources(roots.data_root, wanted, found.id))
+        except VolumeNotFound as error:  # nothing of ours removes one that a container has
+            raise VolumeNotFound(
+                f"cannot start {found.name}: {error}: its directory has been removed; `pycontain volume create NAME` makes an empty one"
+            ) from None
     image_fd = hold_rootfs(roots.data_root, found.request.image, resolved.rootfs)
     try:
         session = Session(roots, probe(), detached=found.id)

@@ -9,13 +9,11 @@ import time
 from _thread import allocate_lock
 
 from .. import _native, parse
-from ..errors import Conflict, ImageNotFound, SetupFailed, errno_name
+from ..errors import Conflict, ImageNotFound
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import release
-from ..record import replaced
 from ..result import Outcome, Usage
-from . import volumes
 from .failure import describe
 from .generate import environment, init_target, program_args
 from .look import forget_images, look
@@ -130,7 +128,14 @@ def _ready(
     found, image_fd = _held(request, roots.data_root)
     try:
         if found.declared or any(m.type == "volume" for m in request.mounts):
-            running, launch = _ready_with_volumes(request, found, roots, console_size, begun, fault)
+            from .foreground_volumes import ready_with_volumes
+
+            running, launch = ready_with_volumes(
+                request,
+                found,
+                roots.data_root,
+                lambda found: _ready_on(request, found, roots, console_size, begun, fault),
+            )
         else:
             running, launch = _ready_on(request, found, roots, console_size, begun, fault)
     except BaseException:
@@ -167,41 +172,6 @@ def _ready_on(
     running.rootfs = found.rootfs
     running.mounts = request.mounts
     return running, _Launch(slots, env)
-
-
-def _ready_with_volumes(
-    request: RunRequest, found: Resolved, roots: Roots, console_size: tuple[int, int], begun: int,
-    fault: _native.Fault | None,
-) -> tuple[Running, _Launch]:  # fmt: skip
-    wanted = volumes.volumes_of((*request.mounts, *found.declared))
-    with volumes.Taken(roots.data_root) as taken:  # until it is written down that this container uses them
-        for m in wanted:
-            if m.source:
-                taken.take(m, found.rootfs)
-        found = replaced(found, sources=volumes.sources(roots.data_root, wanted))
-        running, launch = _ready_on(request, found, roots, console_size, begun, fault)
-        running.mounts = volumes.named((*request.mounts, *found.declared), running.id)
-        _make_volumes(running, wanted, found)
-    return running, launch
-
-
-def _make_volumes(running: Running, wanted: list[Mount], found: Resolved) -> None:
-    directory = volumes.directory_of(running.directory)
-    names = [m.source for m in volumes.volumes_of(running.mounts)]
-    new = [m for m in wanted if not m.source]
-    others = tuple([m.source for m in wanted if m.source and m.anonymous])  # of --volumes-from
-    data_root, container_id, count = running.data_root, running.id, len(new)
-    running.after = lambda: volumes.remove_owned(data_root, directory, container_id, count, others)
-    try:
-        volumes.make_owned(directory, new, found.rootfs, names)
-    except BaseException as error:
-        running.abort()
-        if isinstance(error, OSError):
-            raise SetupFailed(
-                f"cannot start {running.name}: making its volumes: {error.strerror} ({errno_name(error.errno or 0)})",
-                step="volumes", errno=error.errno or 0,
-            ) from None  # fmt: skip
-        raise
 
 
 def _held(request: RunRequest, data_root: str) -> tuple[Resolved, int]:

@@ -10,6 +10,7 @@ a link of the image leads to the image's files, never to the host's.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -126,17 +127,26 @@ def _finish(volume: Volume) -> None:
         times = info.st_atime_ns, info.st_mtime_ns
         _take_over(copy, data)
         for name in os.listdir(copy):
-            try:
-                os.stat(name, dir_fd=data, follow_symlinks=False)
-            except FileNotFoundError:
-                os.rename(name, name, src_dir_fd=copy, dst_dir_fd=data)
-                os.utime(copy, ns=times)  # for whoever has to go on from here
+            _move(name, copy, data)
+            os.utime(copy, ns=times)  # for whoever has to go on from here
         os.utime(data, ns=times)
     finally:
         os.close(copy)
         if data >= 0:
             os.close(data)
     _native.remove_tree(f"{volume.directory}/_copy")
+
+
+def _move(name: str, copy: int, data: int) -> None:
+    """Unless there is one of that name; also one that a container makes just now, which may be of another kind."""
+    try:
+        os.stat(name, dir_fd=data, follow_symlinks=False)
+    except FileNotFoundError:
+        try:
+            os.rename(name, name, src_dir_fd=copy, dst_dir_fd=data)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def _take_over(copy: int, data: int) -> None:

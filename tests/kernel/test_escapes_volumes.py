@@ -273,7 +273,7 @@ def test_a_container_in_its_volume_swaps_what_others_are_filled_beside(roots: Ro
     data = place(roots, "vol")
     script = "while :; do ln -s /etc /v/dir; ln -s /etc/passwd /v/kept; rm -f /v/dir /v/kept; done"
     with pycontain.Container("base:1", ["/bin/sh", "-c", script], mounts=[f"{data}:/v"], stop_timeout=0):
-        for _ in range(30):
+        for _ in range(60):
             assert pycontain.run("base:1", ["/bin/true"], mounts=["vol:/data"]).exit_code == 0
             words = [f"/data/{name}" for name in ("dir", "kept", "hard", "link")]
             pycontain.run("base:1", ["/bin/rm", "-rf", *words], mounts=["vol:/data:nocopy"])

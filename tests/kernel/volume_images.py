@@ -1,4 +1,4 @@
-"""An image with files at /data, for the tests of volumes: owners, modes, an attribute, links."""
+"""An image with files at /data, for the tests of volumes: owners, modes, an attribute, links; and looking at volumes by commands."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import tarfile
 from pathlib import Path
 
 from image_cases import member, tar
+from staying import command
 
 import pycontain
 
-__all__ = ["FILES", "base"]
+__all__ = ["FILES", "base", "data", "files", "names", "output"]
 
 FILES = ["dir", "dir/inner", "hard", "kept", "link"]
 _APPLETS = (
@@ -47,3 +48,19 @@ def base(*changes: str, name: str = "base:1") -> pycontain.Image:
         member("etc/passwd", data=b"root:x:0:0::/:/bin/sh\n"),
     ]
     return pycontain.Image.import_tar(io.BytesIO(tar(program, *links, *files)), name, changes=changes)
+
+
+def output(*words: str) -> str:
+    return command("run", "--rm", *words).stdout
+
+
+def names() -> list[str]:
+    return command("volume", "ls", "-q").stdout.split()
+
+
+def data(name: str) -> Path:
+    return Path(command("volume", "inspect", "-f", "{{.Mountpoint}}", name).stdout.strip())
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(str(each.relative_to(directory)) for each in directory.rglob("*"))
