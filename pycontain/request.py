@@ -9,6 +9,7 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .image.rootfs import Healthcheck
     from .spec.runtime import IDMapping
 
 __all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
@@ -116,3 +117,4 @@ class RunRequest:
     oom_score_adj: int | None = None
     stop_signal: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    healthcheck: Healthcheck | None = None  # what it leaves open is the image's; only of one that stays

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import capabilities
+from ..image.documents import healthcheck_to_json
 from ..runtime.generate import DEFAULT_SHM, MASKED_PATHS, READONLY_PATHS
-from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Struct
+from .gotemplate import Duration, Empty, Int64, NilList, NilMap, NilPointer, Struct, Time
 from .units import rfc3339_utc
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ def document_of(details: ContainerDetails) -> dict[str, Any]:
 def _state(details: ContainerDetails) -> dict[str, Any]:
     info = details.info
     started = info.started_at if info.stays else rfc3339_utc(info.created)
-    return {
+    document = {
         "Status": info.state,
         "Running": info.is_alive,
         "Paused": info.state == "paused",
@@ -77,6 +78,14 @@ def _state(details: ContainerDetails) -> dict[str, Any]:
         "StartedAt": started or _NEVER,
         "FinishedAt": info.finished_at or _NEVER,
     }
+    if info.health:
+        results = details.health
+        document["Health"] = {
+            "Status": info.health,
+            "FailingStreak": results[-1].failing_streak if results else 0,
+            "Log": [{"Start": r.start, "End": r.end, "ExitCode": r.exit_code, "Output": r.output} for r in results],
+        }
+    return document
 
 
 def _directories(details: ContainerDetails) -> dict[str, str]:
@@ -119,9 +128,11 @@ def _config(details: ContainerDetails) -> dict[str, Any]:
         "Volumes": {each: {} for each in config.volumes} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) or None,
+        "Healthcheck": healthcheck_to_json(config.healthcheck) if config.healthcheck else {},
         "OnBuild": None,
         "Labels": dict(config.labels),
         "StopSignal": config.stop_signal,
+        "Shell": list(config.shell),
     }
     if kept and kept.stop_timeout_s != _STOP_TIMEOUT_S:
         document["StopTimeout"] = int(kept.stop_timeout_s)
@@ -275,6 +286,9 @@ _CONFIG: Mapping[str, Callable[[], Any]] = {
     "WorkingDir": str, "Entrypoint": NilList, "NetworkDisabled": bool, "MacAddress": str, "OnBuild": NilList, "Labels": dict,
     "StopSignal": str, "StopTimeout": lambda: NilPointer("*int"), "Shell": NilList,
 }  # fmt: skip
+_HEALTHCHECK: Mapping[str, Callable[..., Any]] = {
+    "Test": list, "Interval": Duration, "Timeout": Duration, "StartPeriod": Duration, "StartInterval": Duration, "Retries": int,
+}  # fmt: skip
 _CONFIG_IF_SET = frozenset((
     "ExposedPorts", "Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell",
 ))  # fmt: skip
@@ -313,7 +327,9 @@ def as_typed(document: dict[str, Any]) -> Struct:
         if type(fields[name]) is int:
             fields[name] = Int64(fields[name])
     fields["State"] = Struct(
-        "*container.State", {**document["State"], "Health": NilPointer("*container.Health")}, optional=("Health",)
+        "*container.State",
+        {**document["State"], "Health": _typed_health(document["State"].get("Health"))},
+        optional=("Health",),
     )
     fields["HostConfig"] = _typed_host_config(document["HostConfig"])
     fields["GraphDriver"] = Struct("storage.DriverData", document["GraphDriver"])
@@ -325,6 +341,16 @@ def as_typed(document: dict[str, Any]) -> Struct:
     network = {name: NilList() if value is None else value for name, value in document["NetworkSettings"].items()}
     fields["NetworkSettings"] = Struct("*container.NetworkSettings", network)
     return Struct("container.InspectResponse", fields, aliases={"ID": "Id"}, optional=("SizeRw", "SizeRootFs"))
+
+
+def _typed_health(health: dict[str, Any] | None) -> Struct | NilPointer:
+    if health is None:
+        return NilPointer("*container.Health")
+    log = [
+        Struct("*container.HealthcheckResult", {**each, "Start": Time(each["Start"]), "End": Time(each["End"])})
+        for each in health["Log"]
+    ]
+    return Struct("*container.Health", {**health, "Log": log})
 
 
 def _typed_host_config(document: dict[str, Any]) -> Struct:
@@ -351,6 +377,9 @@ def _typed_config(document: dict[str, Any]) -> Struct:
     for name, unset in _CONFIG.items():
         value = document.get(name)
         value = unset() if value is None else value
+        if name == "Healthcheck" and isinstance(value, dict):
+            times = {key: unit(value.get(key) or unit()) for key, unit in _HEALTHCHECK.items()}
+            value = Struct("*v1.HealthcheckConfig", times, optional=_HEALTHCHECK)
         if name in ("Volumes", "ExposedPorts") and not isinstance(value, NilMap):
             value = dict.fromkeys(value, Empty())
         fields[name] = value

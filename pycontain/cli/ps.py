@@ -27,7 +27,7 @@ COMMAND = Command(
     "List containers that run, the newest first.",
     (
         Option("-a --all", "", "those that do not run as well"),
-        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=K[=V], name=, since=, status=", repeat=True),
+        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=N, health=, id=, label=K[=V], name=, since=, status=", repeat=True),
         Option("--format", "FORMAT", FORMAT_HELP),
         Option("-h --help", "", "print this"),
         Option("-l --latest", "", "only the newest"),
@@ -39,8 +39,9 @@ COMMAND = Command(
     interspersed=True,
 )  # fmt: skip
 
-_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status")
+_FILTERS = ("ancestor", "before", "exited", "health", "id", "label", "name", "since", "status")
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
+_HEALTH = ("healthy", "none", "starting", "unhealthy")
 _HEADERS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
     "State": "STATE", "Status": "STATUS", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Size": "SIZE",
@@ -63,6 +64,11 @@ def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
     for state in filters.get("status", ()):
         if state not in _STATES:
             raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
+    for health in filters.get("health", ()):
+        if health not in _HEALTH:
+            raise InvalidArgument(
+                f"Unrecognised filter value for health: {parse.quote(health[:40])}: write {', '.join(_HEALTH)}"
+            )
     from ..engine import containers as engine
 
     codes = [converted("filter", lambda v: parse.integer(v, -1, 255), code) for code in filters.get("exited", ())]
@@ -109,6 +115,8 @@ def _matches(info: ContainerInfo, filters: Filters) -> bool:
         if name == "label" and not labels_match(values, info.labels):
             return False
         if name == "status" and info.state not in values:
+            return False
+        if name == "health" and (info.health or "none") not in values:
             return False
         if name == "id" and not any(info.id.startswith(value) for value in values):
             return False
@@ -188,7 +196,10 @@ def _status(info: ContainerInfo, now: float) -> str:
     if info.state == "restarting":
         return f"Restarting ({info.exit_code}) {_since(info.finished_at, now)} ago"
     up = _since(info.started_at, now) if info.started_at else human_duration(now - info.created)
-    return f"Up {up} (Paused)" if info.state == "paused" else f"Up {up}"
+    if info.state == "paused":
+        return f"Up {up} (Paused)"
+    health = "health: starting" if info.health == "starting" else info.health
+    return f"Up {up} ({health})" if health else f"Up {up}"
 
 
 def _since(text: str, now: float) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ..request import Mount
     from ..runtime.roots import Roots
 
+# what check_attached looks at, which most runs need not load
+_ONLY_DETACHED = tuple(
+    option.long[2:].replace("-", "_") for option in COMMAND.options if option.help.startswith("with -d: ")
+)
+
 __all__ = ["COMMAND", "environment", "main", "request_of", "with_image"]
 
 
@@ -30,7 +35,7 @@ def main(argv: list[str], roots: Roots) -> int:
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
     if values.detach:
         return _detach(request, values, roots)
-    if values.restart or values.log_driver or values.log_opt or values.stop_timeout:
+    if any(getattr(values, name) for name in _ONLY_DETACHED):
         from .detach import check_attached
 
         check_attached(values)

@@ -32,6 +32,12 @@ _OPTIONS = (
     Option("--format", "FORMAT", "with --explain: text or json (text)"),
     Option("--gidmap", "CONTAINER:HOST:SIZE", "group ids of a user namespace of its own (--userns)", repeat=True),
     Option("--group-add", "GROUP", "add a supplementary group, by name or number", repeat=True),
+    Option("--health-cmd", "COMMAND", "with -d: a shell's command that checks whether it is healthy"),
+    Option("--health-interval", "DURATION", "with -d: from the end of a check to the next: 500ms, 1m30s (30s)"),
+    Option("--health-retries", "N", "with -d: so many failures in a row make it unhealthy (3)"),
+    Option("--health-start-interval", "DURATION", "with -d: instead of the interval in the start period (5s)"),
+    Option("--health-start-period", "DURATION", "with -d: failures so soon after the start do not count (0s)"),
+    Option("--health-timeout", "DURATION", "with -d: a check that takes longer is ended, and has failed (30s)"),
     Option("--help", "", "print this"),
     Option("-h --hostname", "NAME", "host name inside (the first 12 digits of the id)"),
     Option("--init", "", "run a small init as process 1, which forwards signals and reaps"),
@@ -47,6 +53,7 @@ _OPTIONS = (
     Option("--mount", "KEY=VALUE,...", "type=bind,source=,target=[,readonly] or type=tmpfs,target=", repeat=True),
     Option("--name", "NAME", "the container's name (its id)"),
     Option("--network", "MODE", "none: only loopback; host: the host's (none)", aliases=("--net",)),
+    Option("--no-healthcheck", "", "no health checks, whatever the image says"),
     Option("--oom-score-adj", "N", "who dies first when the host is out of memory, -1000 to 1000 (0)"),
     Option("--pid", "MODE", "PID namespace: private or host (private)"),
     Option("--pids-limit", "N", "at most N processes and threads, -1: no limit (-1)"),
@@ -79,8 +86,7 @@ _OPTIONS = (
 _LIFE = "it comes later; leave out {}"
 _NETWORK = "bridge networks come later; leave it out, and use --network none or host"
 _LATER = {
-    **{name: _LIFE.format(name) for name in ("--detach-keys", "--no-healthcheck")},
-    **{f"--health-{name}": _LIFE.format(f"--health-{name}") for name in ("cmd", "interval", "retries", "timeout")},
+    "--detach-keys": _LIFE.format("--detach-keys"),
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--link"), _NETWORK),
     **dict.fromkeys(
         ("--dns", "--dns-option", "--dns-search", "--network-alias", "--net-alias", "--mac-address"), _NETWORK

@@ -69,6 +69,7 @@ class ContainerInfo:
     finished_at: str = ""
     restart_count: int = 0
     error: str = ""
+    health: str = ""  # "starting", "healthy", "unhealthy"; "": not checked
     stays: bool = False  # it outlives its end
     mounts: tuple[MountPoint, ...] = ()  # of one that stays
 
@@ -113,7 +114,7 @@ def info_of_kept(roots: Roots, found: Detached, state: State) -> ContainerInfo:
         id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=" ".join(found.args),
         created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
         started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
-        stays=True, mounts=mount_points(found, f"{detached.directory_of(roots, found.id)}/layer"),
+        health=state.shown_health, stays=True, mounts=mount_points(found, f"{detached.directory_of(roots, found.id)}/layer"),
     )  # fmt: skip
 
 
@@ -394,8 +395,15 @@ def _ended(pidfd: int, within_s: float | None) -> bool:
 
 def pause(roots: Roots, text: str) -> None:
     """Stops every process in it where it stands. Raises: Unsupported: no freezer; SetupFailed."""
-    stillness.pause(find_running(roots, text))
-    _note(roots, text, paused=True)
+    found = find_running(roots, text)
+    if stillness.is_paused(found):
+        raise Conflict(f"Container {found.id} is already paused")
+    _note(roots, text, paused=True)  # before: no health check begins from here on
+    try:
+        stillness.pause(found)
+    except BaseException:
+        _note(roots, text, paused=stillness.is_paused(found))
+        raise
 
 
 def unpause(roots: Roots, text: str) -> None:

@@ -7,6 +7,8 @@ import time
 
 from .. import _native, parse
 from ..errors import Conflict, SetupFailed, Unsupported, errno_name
+from ..healthcheck import check as check_health
+from ..healthcheck import command_of
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import replace_file
@@ -70,10 +72,12 @@ def create(
             "next. Give it ids of its own: --userns 0:100000:65536"
         )
     found = look(request, data_root=roots.data_root)
+    config = config_as_run(request, found.rootfs.config)
+    check_health(config.healthcheck)
     container_id = os.urandom(32).hex()
     made = Detached(
         id=container_id, name=container_id[:12], created=time.time(), request=request, image_id=found.rootfs.image_id,
-        args=program_args(request, found), lower=found.rootfs.lower, config=config_as_run(request, found.rootfs.config),
+        args=program_args(request, found), lower=found.rootfs.lower, config=config,
         auto_remove=auto_remove, restart=restart or Restart(), logging=logging or Logging(), open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
     )  # fmt: skip
@@ -176,6 +180,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
                     _words(roots, found, session),
                     held=held,
                     client=client,
+                    enter=session.programs()[0] if command_of(found.config) else -1,
                 )
             except _native.StartFailure as failure:
                 path = next((e[5:] for e in env if e.startswith("PATH=")), None)
@@ -217,6 +222,10 @@ def _ready(
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
+    if command_of(found.config):
+        from .health import write_plan
+
+        write_plan(directory, found, made, spec, session, maps)
     return made, slots, env
 
 
@@ -249,6 +258,10 @@ def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
     words.append(f"log={found.logging.driver}")
     if found.logging.driver == "json-file":
         words += [f"max-size={found.logging.max_size}", f"max-file={found.logging.max_file}"]
+    if command_of(found.config):
+        from .health import monitor_word
+
+        words.append(monitor_word(found.config))
     cgroups, trees = session.left_at_end()
     words += [f"cgroup={path}" for path in cgroups]
     words += [f"remove={path}" for path in trees]

@@ -12,7 +12,8 @@ import os
 import time
 
 from ..errors import Conflict, ContainerNotFound, InvalidArgument
-from ..image.rootfs import ImageConfig
+from ..healthcheck import merged
+from ..image.rootfs import Healthcheck, ImageConfig
 from ..record import record
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreground", "begun_at", "config_as_run", "find", "list_all", "of_running", "write"]
 
-_FORMAT = 2
+_FORMAT = 3
 _STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
@@ -84,6 +85,8 @@ def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
         stop_signal=request.stop_signal or config.stop_signal,
         volumes=config.volumes,
         exposed_ports=config.exposed_ports,
+        healthcheck=merged(request.healthcheck, config.healthcheck),
+        shell=config.shell,
     )
 
 
@@ -129,7 +132,7 @@ def write(running: Running) -> None:
         return
     try:
         found = of_running(running)
-        config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
+        config = tuple(_plain(getattr(found.config, each)) for each in ImageConfig.__dict__["__slots__"])
         values = tuple(config if each == "config" else getattr(found, each) for each in _NAMES)
         path = f"{running.directory}/record"
         whole = _write_new(f"{running.directory}/plan", running.plan.data)
@@ -138,6 +141,15 @@ def write(running: Running) -> None:
     except (OSError, Conflict):
         # It has ended, and its directory with it; or the disk is full: then it runs all the same, and nobody else can commit it.
         pass
+
+
+def _plain(value: Any) -> Any:
+    """For a literal: a record inside as its values."""
+    return (
+        tuple(getattr(value, each) for each in Healthcheck.__dict__["__slots__"])
+        if isinstance(value, Healthcheck)
+        else value
+    )
 
 
 _NAMES = Foreground.__dict__["__slots__"]
@@ -219,5 +231,10 @@ def _parsed(data: bytes, path: str, text: str) -> Foreground:
 
 def _of_values(values: tuple[Any, ...]) -> Foreground:
     fields = dict(zip(_NAMES, values, strict=True))
-    fields["config"] = ImageConfig(**dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True)))
+    config = dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True))
+    if config["healthcheck"] is not None:
+        config["healthcheck"] = Healthcheck(
+            **dict(zip(Healthcheck.__dict__["__slots__"], config["healthcheck"], strict=True))
+        )
+    fields["config"] = ImageConfig(**config)
     return Foreground(**fields)
