@@ -50,13 +50,19 @@ def _alive(pid: int) -> bool:
         return False
 
 
+_monitors: list[str] = []  # the command lines of all that live, as of the last look: there may be a thousand
+
+
+def _look_for_monitors() -> None:
+    _monitors[:] = [
+        _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
+    ]
+
+
 def _is_strangers(owner: str, below: tuple[str, ...]) -> bool:
     """Whether a directory named ``owner`` belongs to a living process other than this one, or to a monitor that is not ``below``."""
     if owner.startswith("c"):
-        titles = [
-            _read(f"/proc/{pid}/cmdline") for pid in _pids() if _read(f"/proc/{pid}/comm").startswith("pycontain-monit")
-        ]
-        return any(owner in title and not any(f"\0{b}/" in title for b in below) for title in titles)
+        return any(owner in title and not any(f"\0{b}/" in title for b in below) for title in _monitors)
     pid = owner.partition("-")[0]
     return not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid)))
 
@@ -168,6 +174,7 @@ class Census:
 
 def take(roots: tuple[str, str] | None = None, below: tuple[str, ...] = ()) -> Census:
     """The census now. ``roots``: data root and run root to look into; ``below``: whose guardians are counted too."""
+    _look_for_monitors()
     return Census(
         processes=_processes(below),
         mounts=_mounts(below),
