@@ -25,8 +25,8 @@ def duration_ns(text: str) -> int:
     while rest:
         number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
         rest = rest[len(number) :]
-        unit = rest[: len(rest) - len(rest.lstrip("hmsnu\u00b5\u03bc"))]
-        rest = rest[len(unit) :]
+        end = next((i for i, char in enumerate(rest) if char in "0123456789."), len(rest))
+        unit, rest = rest[:end], rest[end:]
         whole, _, fraction = number.partition(".")
         digits = whole + fraction
         if not digits or "." in fraction or not digits.isascii():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import io
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,11 @@ def until(name: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]
 
 def is_now(status: str) -> Callable[[dict[str, Any]], bool]:
     return lambda seen: seen["Status"] == status
+
+
+def pid_of(name: str) -> int:
+    (found,) = json.loads(command("inspect", name).stdout)
+    return int(found["State"]["Pid"])
 
 
 def last_output(name: str) -> str:
@@ -203,26 +210,28 @@ def test_it_is_what_the_containers_own_programs_are(options: tuple[str, ...]) ->
 def test_after_a_restart_by_policy_it_joins_the_new_run_and_begins_anew() -> None:
     program = "trap 'exit 1' TERM; while :; do sleep 0.05; done"
     container_id = run(
-        "--name", "again", "--restart", "always", "--health-cmd", "readlink /proc/self/ns/pid; test -e /ok", *QUICK, "--health-retries", "1",
+        "--name", "again", "--restart", "always", "--health-cmd", "readlink /proc/self/ns/pid; test -e /ok", *QUICK,
+        "--health-retries", "1",
         "host", "sh", "-c", program,
     )  # fmt: skip
+
+    def space_of(pid: int) -> str:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+
+    def is_another(pid: int) -> bool:
+        return pid_of("again") not in (0, pid)
+
+    def all_from(space: str) -> Callable[[dict[str, Any]], bool]:
+        return lambda seen: bool(seen["Log"]) and {each["Output"].strip() for each in seen["Log"]} == {space}
+
     for _ in range(2):
         until("again", is_now("unhealthy"))
-        pid = json.loads(command("inspect", "again").stdout)[0]["State"]["Pid"]
-        assert last_output("again").strip() == os.readlink(f"/proc/{pid}/ns/pid")
+        pid = pid_of("again")
+        until("again", all_from(space_of(pid)))
         os.kill(pid, signal.SIGTERM)
-        # starting again, or already found bad in the new run: but by results of that run alone
-        assert census.poll_until(
-            lambda pid=pid: json.loads(command("inspect", "again").stdout)[0]["State"]["Pid"] not in (0, pid)
-        )
-        pid = json.loads(command("inspect", "again").stdout)[0]["State"]["Pid"]
-        space = os.readlink(f"/proc/{pid}/ns/pid")
-        until(
-            "again",
-            lambda seen, space=space: (
-                bool(seen["Log"]) and all(each["Output"].strip() == space for each in seen["Log"])
-            ),
-        )
+        assert census.poll_until(functools.partial(is_another, pid))
+        # already found bad in the new run, perhaps: but by results of that run alone
+        until("again", all_from(space_of(pid_of("again"))))
     command("rm", "-f", "again")
     assert not check_cgroups(container_id)
 
@@ -295,22 +304,12 @@ def test_one_that_cannot_be_started_is_a_failure(options: tuple[str, ...], said:
 
 
 def test_at_the_limit_of_processes_it_fails_and_recovers() -> None:
-    fill = "trap 'kill $pids; exec sleep 600' USR1; for i in 1 2 3 4 5 6 7 8 9; do sleep 600 & pids=\"$pids $!\"; done; while :; do wait; done"
-    run(
-        "--name",
-        "full",
-        "--pids-limit",
-        "10",
-        "--health-cmd",
-        "true",
-        *QUICK,
-        "--health-retries",
-        "1",
-        "host",
-        "sh",
-        "-c",
-        fill,
+    fill = (
+        "trap 'kill $pids; go=1' USR1; for i in 1 2 3 4 5 6 7 8 9; do sleep 600 & pids=\"$pids $!\"; done; "
+        'until [ "$go" ]; do wait; done; wait; sleep 600'
     )
+    options = ("--pids-limit", "10", "--health-cmd", "true", *QUICK, "--health-retries", "1")
+    run("--name", "full", *options, "host", "sh", "-c", fill)
     seen = until("full", is_now("unhealthy"))
     assert seen["Log"][-1]["ExitCode"] != 0
     command("kill", "-s", "USR1", "full")
@@ -325,17 +324,8 @@ def test_stop_during_a_check_and_a_container_that_ends_by_itself() -> None:
     assert command("stop", "-t", "30", "busy").stdout == "busy\n"
     assert state("busy") == "exited" and command("wait", "busy").stdout == "7\n"
     assert health("busy")["Log"] == []  # how the check has ended is no word on the container
-    run(
-        "--name",
-        "short",
-        "--health-cmd",
-        "touch /begun; sleep 600",
-        *QUICK,
-        "host",
-        "sh",
-        "-c",
-        "until test -e /begun; do sleep 0.01; done; exit 3",
-    )
+    ends = "until test -e /begun; do sleep 0.01; done; exit 3"
+    run("--name", "short", "--health-cmd", "touch /begun; sleep 600", *QUICK, "host", "sh", "-c", ends)
     assert command("wait", "short").stdout == "3\n"
     assert not check_cgroups(container_id)
 
@@ -433,12 +423,17 @@ def test_memory_and_rest_of_the_monitor(roots: Roots) -> None:
     until("busy", lambda seen: len(seen["Log"]) == 5)
     assert pss_kb(monitor_pid(roots, busy)) <= 60
     idle = run("--name", "idle", "--health-cmd", "true", "--health-interval", "10h", "host", "sleep", "600")
-    before = switches(monitor_pid(roots, idle))
-    until("busy", lambda seen: bool(seen["Log"]))  # a while
-    assert switches(monitor_pid(roots, idle)) == before
+    pid = monitor_pid(roots, idle)
+
+    def rests() -> bool:
+        before = switches(pid)
+        time.sleep(0.3)
+        return switches(pid) == before
+
+    assert census.poll_until(rests)  # once it has reaped who has started the container
 
 
-def test_results_are_left_out_on_a_full_disk_and_the_state_is_true(roots: Roots) -> None:
+def test_a_result_that_is_damaged_is_left_out(roots: Roots) -> None:
     container_id = run("--name", "web", "--health-cmd", "true", *QUICK, *SLEEPER)
     until("web", is_now("healthy"))
     directory = detached.directory_of(roots, container_id)

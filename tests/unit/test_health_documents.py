@@ -12,6 +12,7 @@ from pycontain.healthcheck import check, command_of, merged
 from pycontain.image.changes import parse_changes
 from pycontain.image.documents import config_to_json, parse_config
 from pycontain.image.rootfs import Healthcheck, ImageConfig
+from pycontain.record import replaced
 
 MS = 1_000_000
 
@@ -19,7 +20,8 @@ MS = 1_000_000
 @pytest.mark.parametrize(
     ("text", "ns", "again"),
     [
-        ("0", 0, "0s"), ("1s", 1000 * MS, "1s"), ("500ms", 500 * MS, "500ms"), ("1m30s", 90_000 * MS, "1m30s"), ("1.5h", 5_400_000 * MS, "1h30m0s"),
+        ("0", 0, "0s"), ("1s", 1000 * MS, "1s"), ("500ms", 500 * MS, "500ms"), ("1m30s", 90_000 * MS, "1m30s"),
+        ("1.5h", 5_400_000 * MS, "1h30m0s"),
         ("1h", 3_600_000 * MS, "1h0m0s"), ("+2us", 2000, "2µs"), ("2µs", 2000, "2µs"), ("2μs", 2000, "2µs"), ("1.5ns", 1, "1ns"),
         (".5s", 500 * MS, "500ms"), ("1.s", 1000 * MS, "1s"), ("90s", 90_000 * MS, "1m30s"), ("1.5s", 1500 * MS, "1.5s"),
         ("-1m", -60_000 * MS, "-1m0s"), ("1s1s", 2000 * MS, "2s"), ("1.000001s", 1_000_001_000, "1.000001s"),
@@ -55,7 +57,8 @@ def test_an_images_check_is_read_and_written() -> None:
     assert config_of("null").healthcheck is None
 
 
-@pytest.mark.parametrize("value", ["1", "[]", '{"Test": "CMD"}', '{"Test": [1]}', '{"Interval": "1s"}', '{"Interval": 1.5}', '{"Retries": true}',
+@pytest.mark.parametrize("value", ["1", "[]", '{"Test": "CMD"}', '{"Test": [1]}', '{"Interval": "1s"}',
+                                   '{"Interval": 1.5}', '{"Retries": true}',
                                    '{"Interval": 9223372036854775808}', '{"Test": ["CMD", "a\\u0000"]}'])  # fmt: skip
 def test_what_is_no_check(value: str) -> None:
     with pytest.raises(InvalidArgument, match="cannot read it: "):
@@ -77,7 +80,8 @@ def test_what_the_caller_leaves_open_is_the_images() -> None:
 @pytest.mark.parametrize(
     ("test", "shell", "words"),
     [
-        (("CMD", "a", "b"), (), ("a", "b")), (("CMD-SHELL", "a b"), (), ("/bin/sh", "-c", "a b")), (("CMD-SHELL", "x"), ("ash", "-ec"), ("ash", "-ec", "x")),
+        (("CMD", "a", "b"), (), ("a", "b")), (("CMD-SHELL", "a b"), (), ("/bin/sh", "-c", "a b")),
+        (("CMD-SHELL", "x"), ("ash", "-ec"), ("ash", "-ec", "x")),
         (("NONE",), (), ()), ((), (), ()), (("CMD",), (), ()), (("OTHER", "a"), (), ()),
     ],
 )  # fmt: skip
@@ -91,7 +95,7 @@ def test_limits() -> None:
     for field, name in (("interval_ns", "Interval"), ("timeout_ns", "Timeout"), ("start_period_ns", "StartPeriod")):
         for value in (MS - 1, -1):
             with pytest.raises(InvalidArgument, match=f"^{name} in Healthcheck cannot be less than 1ms"):
-                check(Healthcheck(**{field: value}))
+                check(replaced(Healthcheck(), **{field: value}))
     with pytest.raises(InvalidArgument, match="Retries in Healthcheck cannot be negative"):
         check(Healthcheck(retries=-1))
 
@@ -102,8 +106,8 @@ def test_limits() -> None:
         ("HEALTHCHECK NONE", Healthcheck(test=("NONE",))),
         ("HEALTHCHECK CMD a | b", Healthcheck(test=("CMD-SHELL", "a | b"))),
         ('healthcheck --interval=1m --timeout=500ms --start-period=2s --start-interval=1s --retries=3  CMD  ["a", "b"]',
-         Healthcheck(test=("CMD", "a", "b"), interval_ns=60_000 * MS, timeout_ns=500 * MS, start_period_ns=2000 * MS, start_interval_ns=1000 * MS,
-                     retries=3)),
+         Healthcheck(test=("CMD", "a", "b"), interval_ns=60_000 * MS, timeout_ns=500 * MS, start_period_ns=2000 * MS,
+                     start_interval_ns=1000 * MS, retries=3)),
     ],
 )  # fmt: skip
 def test_the_instruction(line: str, found: Healthcheck) -> None:
@@ -111,7 +115,8 @@ def test_the_instruction(line: str, found: Healthcheck) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["HEALTHCHECK", "HEALTHCHECK CMD", "HEALTHCHECK --interval=1s", "HEALTHCHECK --interval=1us CMD a", "HEALTHCHECK --retries=-1 CMD a",
+    "line", ["HEALTHCHECK", "HEALTHCHECK CMD", "HEALTHCHECK --interval=1s", "HEALTHCHECK --interval=1us CMD a",
+             "HEALTHCHECK --retries=-1 CMD a",
              "HEALTHCHECK --retry=1 CMD a", "HEALTHCHECK a", "HEALTHCHECK --interval=1s NONE"],
 )  # fmt: skip
 def test_what_is_no_instruction(line: str) -> None:
