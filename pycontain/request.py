@@ -105,7 +105,12 @@ class RunRequest:
     memory_reservation_bytes: int | None = None
     cpus: float | None = None
     cpu_shares: int | None = None
+    cpu_period_us: int | None = None  # of cpu_quota_us; not beside cpus
+    cpu_quota_us: int | None = None  # -1 unlimited
+    cpu_rt_period_us: int | None = None
+    cpu_rt_runtime_us: int | None = None
     cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
     pids_limit: int | None = None  # -1 unlimited
     blkio_weight: int | None = None  # 10 to 1000
     device_read_bps: tuple[DeviceRate, ...] = ()

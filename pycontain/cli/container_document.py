@@ -214,7 +214,12 @@ def _limits(request: RunRequest) -> dict[str, Any]:
         "NanoCpus": round(request.cpus * 1e9) if request.cpus else 0,
         "BlkioWeight": request.blkio_weight or 0,
         **{name: [{"Path": each.path, "Rate": each.rate} for each in some] for name, some in rates.items()},
+        "CpuPeriod": request.cpu_period_us or 0,
+        "CpuQuota": request.cpu_quota_us or 0,
+        "CpuRealtimePeriod": request.cpu_rt_period_us or 0,
+        "CpuRealtimeRuntime": request.cpu_rt_runtime_us or 0,
         "CpusetCpus": request.cpuset_cpus or "",
+        "CpusetMems": request.cpuset_mems or "",
         "Devices": [
             {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": each.access}
             for each in request.devices

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..runtime.roots import Roots
     from .arguments import Values
 
-__all__ = ["check_attached", "create", "run_detached"]
+__all__ = ["check_attached", "create", "restart_of", "run_detached"]
 
 ONLY_DETACHED = (
     "restart", "log_driver", "log_opt", "stop_timeout", "health_cmd", "health_interval", "health_retries", "health_start_interval",
@@ -55,7 +55,7 @@ def create(request: RunRequest, values: Values, roots: Roots, *, stdin_once: boo
     for name in _ONLY_ATTACHED:
         if getattr(values, name):
             raise InvalidArgument(f"-d and --{name} contradict each other: leave out one of them")
-    restart = converted("restart", _restart, values.restart) if values.restart else Restart()
+    restart = converted("restart", restart_of, values.restart) if values.restart else Restart()
     if values.rm and restart.policy != "no":
         raise InvalidArgument("--restart and --rm contradict each other: leave out one of them")
     from ..engine import containers as engine
@@ -87,7 +87,8 @@ def _write_id(path: str, container_id: str, roots: Roots) -> None:
         raise InvalidArgument(f"--cidfile {path}: cannot write it: {error.strerror}") from None
 
 
-def _restart(text: str) -> Restart:
+def restart_of(text: str) -> Restart:
+    """POLICY[:MOST]. Raises: InvalidArgument."""
     policy, colon, most = text.partition(":")
     if policy not in ("no", "on-failure", "always", "unless-stopped"):
         raise parse.invalid("policy", text, "there is no such policy", "no, on-failure[:N], always or unless-stopped")

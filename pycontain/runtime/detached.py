@@ -43,6 +43,7 @@ __all__ = [
     "Logging",
     "Restart",
     "State",
+    "add_members",
     "as_running",
     "changing",
     "directory_of",
@@ -366,6 +367,15 @@ def write_place(roots: Roots, container_id: str, session: Session, resources: Re
         "gid_map": [(m.container_id, m.host_id, m.size) for m in maps[1]],
     }  # fmt: skip
     replace_file(f"{directory_of(roots, container_id)}/place", json.dumps(document).encode())
+
+
+def add_members(roots: Roots, container_id: str, members: tuple[tuple[tuple[str, ...], int, str], ...]) -> None:
+    """Cgroups that it has come to since its start. The caller holds the lock."""
+    path = f"{directory_of(roots, container_id)}/place"
+    with open(path, "rb") as file:
+        place = json.load(file)
+    place["members"] += [list(each) for each in members]
+    replace_file(path, json.dumps(place).encode())
 
 
 def as_running(roots: Roots, found: Detached, state: State) -> Foreground:

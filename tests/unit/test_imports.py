@@ -26,6 +26,7 @@ LAYERS = (
         "plan_process",
         "plan",
         "plan_exec",
+        "plan_limits",
         "image",
         "healthcheck",
         "spec",
