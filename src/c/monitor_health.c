@@ -331,10 +331,10 @@ void pc_health_go_on(struct monitor *m, uint64_t now)
 		return;
 	if (now >= h->kill_at)
 		time_out(m);
-	if (h->check == CHECK_ENDED && !m->paused)
-		clean(m);
 	if (h->check == CHECK_NONE && now >= h->due_at && !m->paused)
 		begin(m);
+	if (h->check == CHECK_ENDED && !m->paused) /* nothing else will wake us for it */
+		clean(m);
 }
 
 uint64_t pc_health_deadline(const struct monitor *m)
