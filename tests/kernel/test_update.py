@@ -186,19 +186,14 @@ def test_period_and_quota() -> None:
 
 
 def test_between_two_restarts() -> None:
-    run("--name", "crash", "--restart", "always", "host", "sh", "-c", "sleep 0.1; exit 1")
-    assert census.poll_until(lambda: state("crash") == "restarting")
+    script = "echo x >>/runs; test $(wc -l </runs) -ge 6 && exec sleep 600; exit 1"  # three seconds, nearly all of them waiting
+    run("--name", "crash", "--restart", "always", "host", "sh", "-c", script)
+    assert census.poll_until(lambda: document("crash")["RestartCount"] >= 2 and state("crash") == "restarting", 20)
     assert command("update", "--pids-limit", "33", "crash").stdout == "crash\n"
-
-    def is_limited() -> bool:
-        pid = pid_of("crash")
-        try:
-            return pid != 0 and cgroup_file(pid, "pids.max") == "33"
-        except (OSError, AssertionError):
-            return False  # it has just ended
-
-    assert census.poll_until(is_limited, 20)
-    command("rm", "-f", "crash")
+    assert census.poll_until(
+        lambda: "sleep 600" in command("top", "crash").stdout if state("crash") == "running" else False, 20
+    )
+    assert cgroup_file(pid_of("crash"), "pids.max") == "33"
 
 
 # --- restart policies -------------------------------------------------------------------------------------------------
