@@ -6,7 +6,7 @@ made of the container, and nothing that only its start knew may change.
 
 from __future__ import annotations
 
-from .ops import Op
+from .ops import F_OPTIONAL, Op
 from .plan_bytes import HEADER, NO_SLOT, OP, C, P
 from .record import record
 
@@ -14,7 +14,7 @@ __all__ = ["NewLimits", "with_limits"]
 
 _PLACE = frozenset((Op.CGROUP_MAKE, Op.CGROUP_OPEN))
 _CGROUP = frozenset((*_PLACE, Op.CGROUP_WRITE, Op.CGROUP_DEVICES))
-_CODE, _SLOT, _S1, _S2 = 0, 2, 4, 5
+_CODE, _FLAGS, _SLOT, _S1, _S2 = 0, 1, 2, 4, 5
 
 
 @record
@@ -81,7 +81,10 @@ class _Edited:
         self.head[6] = slot + 1
         prepare, child, finish = self.sections
         at = 1 + max((i for i, op in enumerate(prepare) if op[_CODE] in _CGROUP), default=-1)
-        prepare.insert(at, self.op(Op.CGROUP_MAKE if self.starts else Op.CGROUP_OPEN, s1=path, slot=slot))
+        op = self.op(Op.CGROUP_MAKE if self.starts else Op.CGROUP_OPEN, s1=path, slot=slot)
+        if self.starts:  # it has been made for what runs now, whose end may have gone by the Plan before this one
+            op[_FLAGS] = F_OPTIONAL
+        prepare.insert(at, op)
         joins = [i for i, op in enumerate(child) if op[_CODE] == Op.CGROUP_JOIN]
         leaves = [i for i, op in enumerate(child) if op[_CODE] in (Op.SETNS, Op.UNSHARE)]
         at = joins[-1] + 1 if joins else leaves[0] if leaves and not self.starts else 0

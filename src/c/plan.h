@@ -86,7 +86,7 @@ enum {
 
 /* op flags */
 enum {
-	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then */
+	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then; CGROUP_MAKE: it may be there (EEXIST) */
 	PC_F_RECURSIVE = 2,  /* TREE_CLONE, ROOT_READONLY */
 	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY, MAKE_NODE, MAKE_LINK: no symbolic link anywhere in the path */
 	PC_F_CREATE = 8,     /* MOUNT, MOUNT_TREE: make a missing mount point; CHDIR: make the directory */
