@@ -16,6 +16,7 @@ from typing import Any
 import census
 import pytest
 from image_cases import member, tar
+from ordinary_user import OrdinaryUser
 from staying import SLEEPER, command, monitor_pid, run, state
 
 import pycontain
@@ -460,3 +461,29 @@ def test_a_result_that_is_damaged_is_left_out(roots: Roots) -> None:
 def test_what_cannot_be(words: tuple[str, ...], wrong: str, code: int) -> None:
     assert wrong in command("run", *words, "host", "true", code=code).stderr
     assert command("ps", "-aq").stdout == ""
+
+
+# --- an ordinary user's -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_of_the_user_left")
+def test_an_ordinary_users(user: OrdinaryUser) -> None:
+    def done(*words: str) -> str:
+        ended = user.pycontain(*words)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    script = "id -u; sleep 601 & test -e /ok || sleep 602"
+    options = ("--health-interval", "100ms", "--health-timeout", "500ms", "--health-retries", "1")
+    done("run", "-d", "--name", "it", "--health-cmd", script, *options, *SLEEPER)
+    form = "{{.State.Health.Status}} {{range .State.Health.Log}}{{.Output}}{{end}}"
+    assert census.poll_until(lambda: done("inspect", "-f", form, "it").startswith("unhealthy "), _DEADLINE_S)
+    assert "Health check exceeded timeout (500ms): 0\n" in done("inspect", "-f", form, "it")
+    done("exec", "it", "touch", "/ok")
+    assert census.poll_until(lambda: done("inspect", "-f", form, "it").startswith("healthy "), _DEADLINE_S)
+    # without a cgroup what is left in its process group is ended all the same: at most one check's is there
+    assert census.poll_until(lambda: done("top", "it").count("sleep 60") <= 1)
+    done("rm", "-f", "it")
+    for root, *names in ((user.data_root, "containers/names", "containers"), (user.run_root, "containers")):
+        for name in names:
+            Path(root, name).rmdir()
