@@ -151,6 +151,8 @@ def _host_config(kept: Detached | None) -> dict[str, Any]:
     options = {"max-size": str(logging.max_size)} if logging.max_size else {}
     if logging.max_file > 1:
         options["max-file"] = str(logging.max_file)
+    if logging.tag:
+        options["tag"] = logging.tag
     document.update(
         LogConfig={"Type": logging.driver, "Config": options},
         RestartPolicy={"Name": kept.restart.policy, "MaximumRetryCount": kept.restart.most},

@@ -99,11 +99,21 @@ def restart_of(text: str) -> Restart:
 
 def _logging(values: Values) -> Logging:
     driver = values.log_driver or "json-file"
-    if driver not in ("json-file", "none"):
-        raise InvalidArgument(f"--log-driver: there is no driver {parse.quote(driver)} here: write json-file or none")
+    if driver not in ("journald", "json-file", "none"):
+        raise InvalidArgument(
+            f"--log-driver: there is no driver {parse.quote(driver)} here: write json-file, journald or none"
+        )
     fields: dict[str, Any] = {}
     for text in values.log_opt or ():
         key, equals, value = text.partition("=")
+        if driver == "journald" and key == "tag" and value:
+            from ..runtime.journal import check_tag
+
+            converted("log_opt", check_tag, value)
+            fields["tag"] = value
+            continue
+        if driver == "journald":
+            raise InvalidArgument(f"--log-opt: unknown option {parse.quote(text)}: the driver journald has tag=TEXT")
         if driver == "none" or not equals or key not in ("max-size", "max-file"):
             known = "the driver none has no options" if driver == "none" else "write max-size=SIZE or max-file=COUNT"
             raise InvalidArgument(f"--log-opt: unknown option {parse.quote(text)}: {known}")

@@ -55,6 +55,10 @@ def read_logs(
         raise Conflict(f"container {text} runs in the foreground of another command, which has its output")
     if found.logging.driver == "none":
         raise Conflict(f"container {found.name} keeps no log: it was made with --log-driver none")
+    if found.logging.driver == "journald":
+        from .journal import read_journal
+
+        return read_journal(roots, found, tail=tail, since=since, until=until, follow=follow)
     return _lines(roots, found.id, tail, since, until, follow)
 
 

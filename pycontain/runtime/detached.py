@@ -74,11 +74,13 @@ class Restart:
 
 @record
 class Logging:
-    """``driver``: "json-file" or "none". ``max_size`` in bytes, 0: no limit; ``max_file`` files."""
+    """``driver``: "json-file", "journald" or "none". ``max_size`` in bytes, 0: no limit; ``max_file`` files. ``tag``: of the journal's
+    lines, "" for the container's id."""
 
     driver: str = "json-file"
     max_size: int = 0
     max_file: int = 1
+    tag: str = ""
 
 
 @record

@@ -16,7 +16,7 @@ from ..plan import plan
 from ..plan_bytes import Place
 from ..plan_namespaces import host_id
 from ..record import replaced
-from . import monitor, names, volumes
+from . import journal, monitor, names, volumes
 from .detached import (
     Detached,
     Logging,
@@ -71,6 +71,8 @@ def create(
             "--userns auto is for containers that do not stay: the files of one that stays would belong to whoever gets the ids "
             "next. Give it ids of its own: --userns 0:100000:65536"
         )
+    if logging is not None and logging.driver == "journald":
+        journal.check()
     found = look(request, data_root=roots.data_root)
     config = config_as_run(request, found.rootfs.config)
     check_health(config.healthcheck)
@@ -222,6 +224,9 @@ def _ready(
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
+    if found.logging.driver == "journald":
+        journal.check()
+        journal.write_fields(directory, found)
     if command_of(found.config):
         from .health import write_plan
 
@@ -255,7 +260,10 @@ def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
         words.append("stdin-once" if found.stdin_once else "stdin")
     policy = found.restart
     words.append(f"restart={policy.policy}" + (f":{policy.most}" if policy.most else ""))
-    words.append(f"log={found.logging.driver}")
+    if found.logging.driver == "journald":
+        words += ["log=none", f"journal={journal.SOCKET}"]
+    else:
+        words.append(f"log={found.logging.driver}")
     if found.logging.driver == "json-file":
         words += [f"max-size={found.logging.max_size}", f"max-file={found.logging.max_file}"]
     if command_of(found.config):

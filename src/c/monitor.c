@@ -5,6 +5,7 @@
  *   tty                the Plan makes a terminal       stdin, stdin-once  its standard input is a pipe; ends with the first client
  *   restart=no | on-failure[:N] | always | unless-stopped
  *   log=json-file | none   max-size=BYTES   max-file=N
+ *   journal=SOCKET     each line goes to systemd's journal
  *   cgroup=PATH        killed and removed at the very end; may be given often
  *   remove=PATH        a directory or file to be removed after that; may be given often
  *   health=INTERVAL:TIMEOUT:START_PERIOD:START_INTERVAL:RETRIES   the Plan "health-plan" checks it; nanoseconds
@@ -93,6 +94,10 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 	if ((value = value_of(word, "log=")) != NULL) {
 		*no_log = is(value, "none");
 		return *no_log || is(value, "json-file");
+	}
+	if ((value = value_of(word, "journal=")) != NULL) {
+		m->journal = value;
+		return *value == '/';
 	}
 	if ((value = value_of(word, "max-size=")) != NULL)
 		return number(value, &m->log.max_size);
@@ -197,6 +202,8 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 	*place = LOG;
 	if (!no_log && (err = pc_log_open(&m->log, m->data)) < 0)
 		return err;
+	if (m->journal != NULL && (err = pc_journal_open(&m->log, m->data, m->journal)) < 0)
+		return err;
 	*place = SIGNALS;
 	if ((err = take_signals(m)) < 0)
 		return err;
@@ -210,7 +217,7 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 /* fd 3 stays taken, by /dev/null: in a launcher it is the answer's socket, and no slot may be there. */
 static void clear(struct monitor *m)
 {
-	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = -1;
+	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = m->log.journal = -1;
 	m->out[0] = m->out[1] = -1;
 	m->health.enter = m->health.answer = m->health.out = -1;
 	m->health.due_at = m->health.kill_at = FOREVER;

@@ -69,6 +69,7 @@ struct line {
 
 struct log {
 	int dir, fd; /* fd -1: no log is kept */
+	int journal; /* a socket; -1: lines do not go to the journal */
 	int err;     /* of the last write that failed */
 	uint64_t size, max_size; /* max_size 0: never rotated */
 	uint32_t max_file;
@@ -125,6 +126,7 @@ struct monitor {
 	/* what was asked for */
 	bool tty, open_stdin, stdin_once;
 	uint32_t policy, max_restarts;
+	const char *journal; /* the path of its socket, or NULL */
 	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
@@ -206,6 +208,11 @@ int pc_log_open(struct log *l, int dir);
 void pc_log_write(struct log *l, int stream, const uint8_t *data, size_t n);
 void pc_log_end(struct log *l); /* lines without an end, and what was lost */
 void pc_log_release(void);	/* memory, before a sleep */
+
+/* monitor_journal.c */
+int pc_journal_open(struct log *l, int dir, const char *path);
+/* `partial`: more of the line follows. */
+void pc_journal_send(struct log *l, int stream, const uint8_t *data, size_t n, bool partial);
 
 /* monitor_clients.c */
 int pc_clients_listen(struct monitor *m);
