@@ -317,7 +317,9 @@ def _switches(pid: int) -> list[str]:
 
 
 def test_short_lines_cost_little_either(roots: Roots) -> None:
-    with sh(roots, "seq 1 1000; echo done; exec sleep 600") as m:  # less than a page, which JSON makes seventy kilobytes
+    with sh(
+        roots, "seq 1 1000; echo done; exec sleep 600"
+    ) as m:  # less than a page, which JSON makes seventy kilobytes
         assert poll_until(lambda: m.log().endswith("done\n"), DEADLINE_S)
         assert poll_until(lambda: _pss_kb(m.monitor_pid) <= 60), _pss_kb(m.monitor_pid)
 
