@@ -58,6 +58,7 @@ def _identity(r: RunRequest) -> None:
         (r.domainname, parse.hostname),
         (r.user, parse.user),
         (r.cpuset_cpus, parse.cpuset),
+        (r.cpuset_mems, lambda text: parse.cpuset(text, "memory node")),
         (r.stop_signal, parse.signal_number),
     )
     for value, parser in parsers:
@@ -133,6 +134,22 @@ def _numbers(r: RunRequest) -> None:
             raise parse.invalid(what, number, f"it is not from {low} to {high}", form)
     if r.pids_limit is not None and r.pids_limit < -1:
         raise parse.invalid("limit of processes", r.pids_limit, "it is negative", "1 or more, or -1 for no limit")
+    for what, given in (("CPU Period", r.cpu_period_us), ("CPU Quota", r.cpu_quota_us)):
+        if r.cpus and given:
+            raise InvalidArgument(
+                f"Conflicting options: Nano CPUs and {what} cannot both be set: leave out one of them"
+            )
+    if r.cpu_period_us and not 1000 <= r.cpu_period_us <= 1_000_000:
+        why = "it cannot be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        raise parse.invalid("CPU CFS period", r.cpu_period_us, why, "100000, the usual one")
+    if r.cpu_quota_us and r.cpu_quota_us != -1 and r.cpu_quota_us < 1000:
+        raise parse.invalid(
+            "CPU CFS quota", r.cpu_quota_us, "it cannot be less than 1ms (i.e. 1000)", "-1 for no limit"
+        )
+    if (r.cpu_rt_runtime_us or 0) > (r.cpu_rt_period_us or 1_000_000):
+        raise InvalidArgument(
+            "cpu real-time runtime cannot be higher than cpu real-time period: write a shorter runtime"
+        )
     if r.cpus and not 0.01 <= r.cpus <= 1e6:
         raise parse.invalid("number of CPUs", r.cpus, "it is out of range", "0.01 or more")
     for limit in r.ulimits:

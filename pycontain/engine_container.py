@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .engine.containers import ContainerInfo
     from .engine.ending import Ending
     from .engine.image import Image
+    from .engine.journal import JournalReader
     from .engine.logs import LogReader
     from .engine.processes import ProcessTable
     from .options import ExecOptions
@@ -341,7 +342,7 @@ class EngineContainer:
 
     def _log(
         self, since: datetime | float | None, until: datetime | float | None, tail: int | None, follow: bool
-    ) -> LogReader:
+    ) -> LogReader | JournalReader:
         if tail is not None and tail < 0:
             raise InvalidArgument(f"tail={tail}: it is less than 0: leave it out for all lines")
         return logs.open_log(

@@ -215,13 +215,13 @@ def network(text: str) -> str:
     return text
 
 
-def cpuset(text: str) -> str:
-    """CPU numbers as the kernel lists them: "0-3,5"."""
+def cpuset(text: str, what: str = "CPU") -> str:
+    """Numbers of CPUs, or memory nodes, as the kernel lists them: "0-3,5"."""
     for part in text.split(","):
         first, dash, last = part.partition("-")
         ends = (first, last if dash else first)
         if not all(x.isascii() and x.isdigit() and len(x) < 6 for x in ends) or int(ends[0]) > int(ends[1]):
-            raise invalid("list of CPUs", text, f"{quote(part)} is no CPU and no range", "0-3,5")
+            raise invalid(f"list of {what}s", text, f"{quote(part)} is no {what} and no range", "0-3,5")
     return text
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from . import limits
 from .errors import InvalidArgument, Unsupported
 from .ops import (
+    F_OPTIONAL,
     F_PIVOT,
     PLAN_GATED,
     PLAN_LEAN,
@@ -143,7 +144,7 @@ def _cgroups(
         if group.existing:
             b.add(P, Op.CGROUP_OPEN, s1=path, slot=slot)
         else:
-            b.add(P, Op.CGROUP_MAKE, s1=path, slot=slot, x=int(place.alone))
+            b.add(P, Op.CGROUP_MAKE, s1=path, slot=slot, flags=F_OPTIONAL if place.alone else 0)
         for file, value in group.writes:
             b.add(P, Op.CGROUP_WRITE, s1=file, s2=value, slot=slot)
         if group.device_program:

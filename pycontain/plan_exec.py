@@ -13,7 +13,7 @@ import struct
 
 from .errors import Unsupported
 from .ops import CLONE_NS, F_OPTIONAL, PLAN_ENTER, PLAN_STUB, Op
-from .plan_bytes import HEADER, NO_SLOT, OP, STDERR, STDIN, STDOUT, Builder, C, P
+from .plan_bytes import HEADER, NO_SLOT, OP, STDERR, STDIN, STDOUT, Builder, C, F, P
 from .plan_namespaces import host_id
 from .record import record
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .plan_bytes import Plan
     from .spec.runtime import IDMapping
 
-__all__ = ["Inherited", "Wish", "inherited", "plan_exec"]
+__all__ = ["Inherited", "OwnCgroup", "Wish", "inherited", "plan_exec"]
 
 _SYS_PTRACE = 19
 _OOM_FILES = ("oom_score_adj", "self/oom_score_adj")
@@ -89,6 +89,16 @@ class Wish:
     maps: tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]] = ((), ())
 
 
+@record
+class OwnCgroup:
+    """One that the Plan itself opens: a Plan that is kept for many execs is given none. ``version`` 1 or 2; ``make``: it makes it
+    first, below one of the container's, and its finish section ends what is in it."""
+
+    path: str
+    version: int
+    make: bool
+
+
 def _ops(plan: bytes) -> list[_Taken]:
     head = HEADER.unpack_from(plan)
     strings = head[10]
@@ -140,8 +150,11 @@ def inherited(plan: bytes) -> Inherited:
     )
 
 
-def plan_exec(of: Inherited, wish: Wish, *, args: tuple[str, ...], env: tuple[str, ...]) -> Plan:
-    """The Plan of an exec. Raises: Unsupported: a filter whose notifications somebody wants."""
+def plan_exec(
+    of: Inherited, wish: Wish, *, args: tuple[str, ...], env: tuple[str, ...], own: tuple[OwnCgroup, ...] = ()
+) -> Plan:
+    """The Plan of an exec. ``own``: its cgroups, when it is not given any. Raises: Unsupported: a filter whose notifications
+    somebody wants."""
     if of.filter is not None and of.filter.code == Op.LISTENER and not wish.privileged:
         raise Unsupported(
             "its seccomp profile sends notifications to a listener: exec into such a container comes later"
@@ -150,9 +163,21 @@ def plan_exec(of: Inherited, wish: Wish, *, args: tuple[str, ...], env: tuple[st
     slots = b.give(2 + wish.v2_cgroup + wish.v1_cgroups)
     enter, container = slots[0], slots[1]
     v2 = slots[2] if wish.v2_cgroup else NO_SLOT
+    v1: list[int] = list(slots[2 + wish.v2_cgroup :])
+    for each in sorted(
+        own, key=lambda each: not each.make
+    ):  # first: one that cannot be made is another exec's, and stays
+        slot = b.slot()
+        b.add(P, Op.CGROUP_MAKE if each.make else Op.CGROUP_OPEN, s1=each.path, slot=slot)
+        if each.make:
+            b.add(F, Op.CGROUP_REMOVE, s1=each.path)
+        if each.version == 2:
+            v2 = slot
+        else:
+            v1.append(slot)
     uid, gid, gids = wish.ids or (of.uid, of.gid, of.gids)
     _own_pipes(b, wish, uid)
-    _join(b, of, wish, container, slots[2 + wish.v2_cgroup :])
+    _join(b, of, wish, container, v1)
     forks = bool(wish.namespaces & CLONE_NS["pid"])
     # Not dumpable, the new process is out of reach for everybody in there but who has CAP_SYS_PTRACE in the engine's own user
     # namespace. Where that can be, it appears in there only once it has no more power than they.
@@ -185,7 +210,7 @@ def plan_exec(of: Inherited, wish: Wish, *, args: tuple[str, ...], env: tuple[st
         _filter(b, of, wish)
     b.add(C, Op.CHDIR, s1=cwd)
     return b.build(
-        flags=PLAN_ENTER | (PLAN_STUB if of.by_stub else 0), clone_flags=CLONE_NS["into_cgroup"] if wish.v2_cgroup else 0,
+        flags=PLAN_ENTER | (PLAN_STUB if of.by_stub else 0), clone_flags=CLONE_NS["into_cgroup"] if v2 != NO_SLOT else 0,
         cgroup_slot=v2, enter_slot=enter, args=args, env=env,
     )  # fmt: skip
 
@@ -199,7 +224,7 @@ def _own_pipes(b: Builder, wish: Wish, uid: int) -> None:
             b.add(P, Op.PIPE_OWNER, slot=slot, x=outside, y=0xFFFFFFFF if group is None else group)
 
 
-def _join(b: Builder, of: Inherited, wish: Wish, container: int, cgroups: range) -> None:
+def _join(b: Builder, of: Inherited, wish: Wish, container: int, cgroups: list[int]) -> None:
     """Into everything that is the container's, and out of all that is not. Who is seen in there has the streams left, the
     report socket and the sealed stub: no descriptor of the host's."""
     b.add(C, Op.STDIO, slot=STDIN, slot2=STDOUT, n=STDERR)

@@ -9,6 +9,7 @@ from .record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .image.rootfs import Healthcheck
     from .spec.runtime import IDMapping
 
 __all__ = ["Device", "DeviceRate", "Mount", "RunRequest", "Ulimit"]
@@ -112,7 +113,12 @@ class RunRequest:
     memory_reservation_bytes: int | None = None
     cpus: float | None = None
     cpu_shares: int | None = None
+    cpu_period_us: int | None = None  # of cpu_quota_us; not beside cpus
+    cpu_quota_us: int | None = None  # -1 unlimited
+    cpu_rt_period_us: int | None = None
+    cpu_rt_runtime_us: int | None = None
     cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
     pids_limit: int | None = None  # -1 unlimited
     blkio_weight: int | None = None  # 10 to 1000
     device_read_bps: tuple[DeviceRate, ...] = ()
@@ -124,3 +130,4 @@ class RunRequest:
     oom_score_adj: int | None = None
     stop_signal: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    healthcheck: Healthcheck | None = None  # what it leaves open is the image's; only of one that stays

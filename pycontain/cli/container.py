@@ -33,6 +33,7 @@ COMMAND = Command(
         "stop": ("stop", "end containers: a signal, some time, SIGKILL"),
         "top": ("top", "show the processes of a container"),
         "unpause": ("unpause", "let the processes of containers go on"),
+        "update": ("update", "change limits of containers, and their restart policy"),
         "wait": ("wait", "wait until containers have ended"),
     },
     synonyms={"list": "ls", "ps": "ls", "remove": "rm"},

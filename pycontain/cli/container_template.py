@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.container_document import CONFIG_IF_SET, HOST_CONFIG_IF_SET
-from .gotemplate import Empty, Int64, NilList, NilMap, NilPointer, Struct
+from .gotemplate import Duration, Empty, Int64, NilList, NilMap, NilPointer, Struct, Time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ _CONFIG: Mapping[str, Callable[[], Any]] = {
     "WorkingDir": str, "Entrypoint": NilList, "NetworkDisabled": bool, "MacAddress": str, "OnBuild": NilList, "Labels": dict,
     "StopSignal": str, "StopTimeout": lambda: NilPointer("*int"), "Shell": NilList,
 }  # fmt: skip
+_HEALTHCHECK: Mapping[str, Callable[..., Any]] = {
+    "Test": list, "Interval": Duration, "Timeout": Duration, "StartPeriod": Duration, "StartInterval": Duration, "Retries": int,
+}  # fmt: skip
 _MOUNT_POINT = {
     "Type": "", "Name": "", "Source": "", "Destination": "", "Driver": "", "Mode": "", "RW": False, "Propagation": "",
 }  # fmt: skip
@@ -66,7 +69,9 @@ def as_typed(document: dict[str, Any]) -> Struct:
         if type(fields[name]) is int:
             fields[name] = Int64(fields[name])
     fields["State"] = Struct(
-        "*container.State", {**document["State"], "Health": NilPointer("*container.Health")}, optional=("Health",)
+        "*container.State",
+        {**document["State"], "Health": _typed_health(document["State"].get("Health"))},
+        optional=("Health",),
     )
     fields["HostConfig"] = _typed_host_config(document["HostConfig"])
     fields["GraphDriver"] = Struct("storage.DriverData", document["GraphDriver"])
@@ -78,6 +83,16 @@ def as_typed(document: dict[str, Any]) -> Struct:
     network = {name: NilList() if value is None else value for name, value in document["NetworkSettings"].items()}
     fields["NetworkSettings"] = Struct("*container.NetworkSettings", network)
     return Struct("container.InspectResponse", fields, aliases={"ID": "Id"}, optional=("SizeRw", "SizeRootFs"))
+
+
+def _typed_health(health: dict[str, Any] | None) -> Struct | NilPointer:
+    if health is None:
+        return NilPointer("*container.Health")
+    log = [
+        Struct("*container.HealthcheckResult", {**each, "Start": Time(each["Start"]), "End": Time(each["End"])})
+        for each in health["Log"]
+    ]
+    return Struct("*container.Health", {**health, "Log": log})
 
 
 def _typed_host_config(document: dict[str, Any]) -> Struct:
@@ -104,6 +119,9 @@ def _typed_config(document: dict[str, Any]) -> Struct:
     for name, unset in _CONFIG.items():
         value = document.get(name)
         value = unset() if value is None else value
+        if name == "Healthcheck" and isinstance(value, dict):
+            times = {key: unit(value.get(key) or unit()) for key, unit in _HEALTHCHECK.items()}
+            value = Struct("*v1.HealthcheckConfig", times, optional=_HEALTHCHECK)
         if name in ("Volumes", "ExposedPorts") and not isinstance(value, NilMap):
             value = dict.fromkeys(value, Empty())
         fields[name] = value

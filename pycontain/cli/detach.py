@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import parse
 from ..errors import ContainerNotFound, InvalidArgument
+from ..record import replaced
 from ..runtime.detached import Restart
 from .arguments import converted
 
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["check_attached", "create", "run_detached"]
 
-_ONLY_DETACHED = ("restart", "log_driver", "log_opt", "stop_timeout")
+ONLY_DETACHED = (
+    "restart", "log_driver", "log_opt", "stop_timeout", "health_cmd", "health_interval", "health_retries", "health_start_interval",
+    "health_start_period", "health_timeout",
+)  # fmt: skip
 _ONLY_ATTACHED = ("attach", "timeout", "explain", "time")
 
 
 def check_attached(values: Values) -> None:
     """Raises: InvalidArgument: an option that means nothing to a container which goes with its command."""
-    for name in _ONLY_DETACHED:
+    for name in ONLY_DETACHED:
         if getattr(values, name):
             option = name.replace("_", "-")
             raise InvalidArgument(f"--{option} is for a container that stays: add -d, or leave it out")
@@ -56,6 +60,11 @@ def create(request: RunRequest, values: Values, roots: Roots, *, stdin_once: boo
     restart = converted("restart", parse_restart, values.restart) if values.restart else Restart()
     if values.rm and restart.policy != "no":
         raise InvalidArgument("--restart and --rm contradict each other: leave out one of them")
+
+    if values.no_healthcheck or any(getattr(values, name) for name in ONLY_DETACHED if name.startswith("health_")):
+        from .health_options import healthcheck_of
+
+        request = replaced(request, healthcheck=healthcheck_of(values))
     container_id = engine.create(
         request, roots, auto_remove=values.rm, restart=restart, logging=_logging(values), open_stdin=values.interactive,
         stdin_once=stdin_once and values.interactive,

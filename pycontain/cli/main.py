@@ -44,6 +44,7 @@ COMMANDS = {
     "wait": ("wait", "wait until containers have ended"),
     "restart": ("restart", "stop containers, and start them again"),
     "rename": ("rename", "give a container another name"),
+    "update": ("update", "change limits of containers, and their restart policy"),
     "rm": ("rm", "remove containers"),
     "stop": ("stop", "end containers: a signal, some time, SIGKILL"),
     "kill": ("kill", "send a signal to containers"),
@@ -104,6 +105,7 @@ _AS_ROOT = frozenset(
         "system_stop_all",
         "volume_rm",
         "volume_prune",
+        "update",
     )
 )
 

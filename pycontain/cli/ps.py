@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND", "main", "status_of"]
 
+_FILTERS = "ancestor=, before=, exited=CODE, health=, id=, label=, name=, since=, status=, volume="
+
 COMMAND = Command(
     "pycontain ps",
     "[OPTIONS]",
     "List containers that run, the newest first.",
     (
         Option("-a --all", "", "those that do not run as well"),
-        Option("-f --filter", "KEY=VALUE", "ancestor=, before=, exited=CODE, id=, label=, name=, since=, status=, volume=", repeat=True),
+        Option("-f --filter", "KEY=VALUE", _FILTERS, repeat=True),
         Option("--format", "FORMAT", FORMAT_HELP),
         Option("-h --help", "", "print this"),
         Option("-l --latest", "", "only the newest"),
@@ -142,7 +144,10 @@ def status_of(info: ContainerInfo, now: float) -> str:
     if info.state == "restarting":
         return f"Restarting ({info.exit_code}) {_since(info.finished_at, now)} ago"
     up = _since(info.started_at, now) if info.started_at else human_duration(now - info.created)
-    return f"Up {up} (Paused)" if info.state == "paused" else f"Up {up}"
+    if info.state == "paused":
+        return f"Up {up} (Paused)"
+    health = "health: starting" if info.health == "starting" else info.health
+    return f"Up {up} ({health})" if health else f"Up {up}"
 
 
 def _since(text: str, now: float) -> str:

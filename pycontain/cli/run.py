@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from ..request import Mount
     from ..runtime.roots import Roots
 
-__all__ = ["COMMAND", "environment", "main", "request_of", "with_image"]
+# what check_attached looks at, which most runs need not load
+_ONLY_DETACHED = tuple(
+    option.long[2:].replace("-", "_") for option in COMMAND.options if option.help.startswith("with -d: ")
+)
+
+__all__ = ["COMMAND", "LIMITS", "environment", "main", "request_of", "with_image"]
 
 
 def main(argv: list[str], roots: Roots) -> int:
@@ -30,7 +35,7 @@ def main(argv: list[str], roots: Roots) -> int:
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
     if values.detach:
         return _detach(request, values, roots)
-    if values.restart or values.log_driver or values.log_opt or values.stop_timeout:
+    if any(getattr(values, name) for name in _ONLY_DETACHED):
         from .detach import check_attached
 
         check_attached(values)
@@ -157,11 +162,22 @@ _SINGLE: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("memory_reservation", "memory_reservation_bytes", _unless_zero(parse.size)),
     ("cpus", "cpus", _unless_zero(parse.cpus)),
     ("cpu_shares", "cpu_shares", _unless_zero(_number(0, 262144))),
+    ("cpu_period", "cpu_period_us", _unless_zero(_number(0, 1 << 40))),
+    ("cpu_quota", "cpu_quota_us", _unless_zero(_number(-1, 1 << 44))),
+    ("cpu_rt_period", "cpu_rt_period_us", _unless_zero(_number(0, 1 << 40))),
+    ("cpu_rt_runtime", "cpu_rt_runtime_us", _unless_zero(_number(0, 1 << 40))),
     ("cpuset_cpus", "cpuset_cpus", parse.cpuset),
+    ("cpuset_mems", "cpuset_mems", lambda v: parse.cpuset(v, "memory node")),
     ("pids_limit", "pids_limit", parse.pids_limit),
     ("blkio_weight", "blkio_weight", _unless_zero(_number(0, 1000))),
     ("oom_score_adj", "oom_score_adj", _number(-1000, 1000)),
 )
+# those of them that an update can change, by option
+LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    option: (field, convert)
+    for option, field, convert in _SINGLE
+    if option in ("blkio_weight", "pids_limit") or option.startswith(("cpu", "memory"))
+}
 _REPEATED: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("group_add", "group_add", _as_given),
     ("add_host", "add_host", parse.add_host),

@@ -21,6 +21,7 @@ from .containers import ContainerInfo, info_of_foreground, info_of_kept
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..runtime.foreground import Foreground
+    from ..runtime.health import HealthResult
     from ..runtime.roots import Roots
 
 __all__ = ["ContainerDetails", "Sizes", "Usage", "changes", "details", "sizes", "usage"]
@@ -53,6 +54,7 @@ class ContainerDetails:
     kept: Detached | None = None
     state: State | None = None
     sizes: Sizes | None = None
+    health: tuple[HealthResult, ...] = ()  # the last five checks, the oldest first
 
 
 def details(roots: Roots, text: str, *, with_sizes: bool = False) -> ContainerDetails:
@@ -67,11 +69,17 @@ def _of_kept(roots: Roots, kept: Detached) -> ContainerDetails:
     state = detached.state_of(roots, kept)
     directory = detached.directory_of(roots, kept.id)
     request = kept.request
+    health: tuple[HealthResult, ...] = ()
+    if state.health:
+        from ..runtime.health import read_results
+
+        health = tuple(read_results(directory, kept))
     return ContainerDetails(
         info=info_of_kept(roots, kept, state), words=kept.args, config=kept.config,
         hostname=request.hostname or ("" if request.uts == "host" else kept.id[:_HOST_ID]), lower=kept.lower,
         layer=f"{directory}/layer",
         log_path=f"{directory}/log" if kept.logging.driver == "json-file" else "", kept=kept, state=state,
+        health=health,
     )  # fmt: skip
 
 

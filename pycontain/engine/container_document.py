@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import capabilities
+from ..image.documents import healthcheck_to_json
 from ..image.instants import rfc3339_utc
 from ..runtime.generate import DEFAULT_SHM, MASKED_PATHS, READONLY_PATHS
 
@@ -63,7 +64,7 @@ def document_of(details: ContainerDetails) -> dict[str, Any]:
 def _state(details: ContainerDetails) -> dict[str, Any]:
     info = details.info
     started = info.started_at if info.stays else rfc3339_utc(info.created)
-    return {
+    document = {
         "Status": info.state,
         "Running": info.is_alive,
         "Paused": info.state == "paused",
@@ -76,6 +77,14 @@ def _state(details: ContainerDetails) -> dict[str, Any]:
         "StartedAt": started or _NEVER,
         "FinishedAt": info.finished_at or _NEVER,
     }
+    if info.health:
+        results = details.health
+        document["Health"] = {
+            "Status": info.health,
+            "FailingStreak": results[-1].failing_streak if results else 0,
+            "Log": [{"Start": r.start, "End": r.end, "ExitCode": r.exit_code, "Output": r.output} for r in results],
+        }
+    return document
 
 
 def _directories(details: ContainerDetails) -> dict[str, str]:
@@ -118,9 +127,11 @@ def _config(details: ContainerDetails) -> dict[str, Any]:
         "Volumes": {each: {} for each in _volumes(details)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) or None,
+        "Healthcheck": healthcheck_to_json(config.healthcheck) if config.healthcheck else {},
         "OnBuild": None,
         "Labels": dict(config.labels),
         "StopSignal": config.stop_signal,
+        "Shell": list(config.shell),
     }
     if kept and kept.stop_timeout_s != _STOP_TIMEOUT_S:
         document["StopTimeout"] = int(kept.stop_timeout_s)
@@ -146,6 +157,8 @@ def _host_config(kept: Detached | None) -> dict[str, Any]:
     options = {"max-size": str(logging.max_size)} if logging.max_size else {}
     if logging.max_file > 1:
         options["max-file"] = str(logging.max_file)
+    if logging.tag:
+        options["tag"] = logging.tag
     document.update(
         LogConfig={"Type": logging.driver, "Config": options},
         RestartPolicy={"Name": kept.restart.policy, "MaximumRetryCount": kept.restart.most},
@@ -228,7 +241,12 @@ def _limits(request: RunRequest) -> dict[str, Any]:
         "NanoCpus": round(request.cpus * 1e9) if request.cpus else 0,
         "BlkioWeight": request.blkio_weight or 0,
         **{name: [{"Path": each.path, "Rate": each.rate} for each in some] for name, some in rates.items()},
+        "CpuPeriod": request.cpu_period_us or 0,
+        "CpuQuota": request.cpu_quota_us or 0,
+        "CpuRealtimePeriod": request.cpu_rt_period_us or 0,
+        "CpuRealtimeRuntime": request.cpu_rt_runtime_us or 0,
         "CpusetCpus": request.cpuset_cpus or "",
+        "CpusetMems": request.cpuset_mems or "",
         "Devices": [
             {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": each.access}
             for each in request.devices

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["select"]
 
-_FILTERS = ("ancestor", "before", "exited", "id", "label", "name", "since", "status", "volume")
+_FILTERS = ("ancestor", "before", "exited", "health", "id", "label", "name", "since", "status", "volume")
 _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "running")
+_HEALTH = ("healthy", "none", "starting", "unhealthy")
 
 
 def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = False) -> list[ContainerInfo]:
@@ -30,6 +31,11 @@ def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = Fa
     for state in filters.get("status", ()):
         if state not in _STATES:
             raise InvalidArgument(f"invalid filter 'status={state[:40]}': write {', '.join(_STATES)}")
+    for health in filters.get("health", ()):
+        if health not in _HEALTH:
+            raise InvalidArgument(
+                f"Unrecognised filter value for health: {parse.quote(health[:40])}: write {', '.join(_HEALTH)}"
+            )
     codes = [_code(each) for each in filters.get("exited", ())]
     found = containers.list_containers(roots, all=all or bool({"exited", "status"} & set(filters)))
     if codes:
@@ -57,6 +63,8 @@ def _matches(info: ContainerInfo, filters: Mapping[str, Sequence[str]]) -> bool:
         if name == "label" and not labels_match(values, info.labels):
             return False
         if name == "status" and info.state not in values:
+            return False
+        if name == "health" and (info.health or "none") not in values:
             return False
         if name == "id" and not any(info.id.startswith(value) for value in values):
             return False

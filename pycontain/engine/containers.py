@@ -72,6 +72,7 @@ class ContainerInfo:
     finished_at: str = ""
     restart_count: int = 0
     error: str = ""
+    health: str = ""  # "starting", "healthy", "unhealthy"; "": not checked
     stays: bool = False  # it outlives its end
     mounts: tuple[MountPoint, ...] = ()
 
@@ -116,7 +117,7 @@ def info_of_kept(roots: Roots, found: Detached, state: State) -> ContainerInfo:
         id=found.id, name=found.name, image=found.request.image, image_id=found.image_id, command=foreground.shown(found.args),
         created=found.created, state=state.status, pid=state.pid, labels=found.config.labels, exit_code=state.exit_code,
         started_at=state.started_at, finished_at=state.finished_at, restart_count=state.restart_count, error=state.error,
-        stays=True, mounts=_mounts_of_kept(roots, found),
+        health=state.shown_health, stays=True, mounts=_mounts_of_kept(roots, found),
     )  # fmt: skip
 
 
@@ -438,8 +439,14 @@ def _ended(fd: int, within_s: float | None) -> bool:
 def pause(roots: Roots, text: str) -> None:
     """Stops every process in it where it stands. Raises: Unsupported: no freezer; SetupFailed."""
     found = find_running(roots, text)
-    stillness.pause(found)
-    _note(roots, text, paused=True)
+    if stillness.is_paused(found):
+        raise Conflict(f"Container {found.id} is already paused")
+    _note(roots, text, paused=True)  # before: no health check begins from here on
+    try:
+        stillness.pause(found)
+    except BaseException:
+        _note(roots, text, paused=stillness.is_paused(found))
+        raise
     emit_of(roots, found, "pause")
 
 

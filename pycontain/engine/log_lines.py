@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from .journal import JournalReader
     from .logs import LogReader, Shown
 
 __all__ = ["LogLines", "lines_now", "said_when"]
@@ -31,7 +32,7 @@ def said_when(at: datetime | float | None) -> str:
     return stamp(int(at.timestamp()), f"{at.microsecond:06}000")
 
 
-def lines_now(reader: LogReader, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
+def lines_now(reader: LogReader | JournalReader, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
     """Those that are there, and wanted."""
     for line in reader.lines():
         text = shown.text(line)
@@ -39,7 +40,7 @@ def lines_now(reader: LogReader, shown: Shown, kind: type[AnyStr]) -> Iterator[A
             yield text if kind is str else text.encode("utf-8", "replace")  # type: ignore[misc]
 
 
-def _until_over(reader: LogReader, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
+def _until_over(reader: LogReader | JournalReader, shown: Shown, kind: type[AnyStr]) -> Iterator[AnyStr]:
     """Knows nothing of its LogLines, which so ends when its last owner lets go of it."""
     poller = select.poll()
     poller.register(reader.fileno(), select.POLLIN)
@@ -55,7 +56,7 @@ class LogLines(Generic[AnyStr]):
     """An iterator, which waits for lines where they are followed. :meth:`close`, the end of a ``with`` block, or nobody's having it any
     more, gives its descriptors back."""
 
-    def __init__(self, reader: LogReader, shown: Shown, kind: type[AnyStr]) -> None:
+    def __init__(self, reader: LogReader | JournalReader, shown: Shown, kind: type[AnyStr]) -> None:
         self._reader = reader
         self._lines: Iterator[AnyStr] = _until_over(reader, shown, kind)
 

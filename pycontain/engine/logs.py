@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ..runtime.roots import Roots
+    from .journal import JournalReader
+
 
 __all__ = ["Line", "LogReader", "Shown", "open_log", "read_logs", "stamp"]
 
@@ -54,7 +56,7 @@ def read_logs(
     return _until_over(open_log(roots, text, tail=tail, since=since, until=until, follow=follow))
 
 
-def _until_over(log: LogReader) -> Iterator[Line]:
+def _until_over(log: LogReader | JournalReader) -> Iterator[Line]:
     with log:
         poller = select.poll()
         poller.register(log.fileno(), select.POLLIN)
@@ -67,7 +69,7 @@ def _until_over(log: LogReader) -> Iterator[Line]:
 
 def open_log(
     roots: Roots, text: str, *, tail: int | None = None, since: str = "", until: str = "", follow: bool = False,
-) -> LogReader:  # fmt: skip
+) -> LogReader | JournalReader:  # fmt: skip
     """As :func:`read_logs`, for who waits with descriptors of his own."""
     found = detached.find(roots, text)
     if found is None:
@@ -77,6 +79,10 @@ def open_log(
         raise Conflict(f"container {text} runs in the foreground of another command, which has its output")
     if found.logging.driver == "none":
         raise Conflict(f"container {found.name} keeps no log: it was made with --log-driver none")
+    if found.logging.driver == "journald":
+        from .journal import JournalReader
+
+        return JournalReader(roots, found, tail, since, until, follow)
     return LogReader(roots, found.id, tail, since, until, follow)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["parse_log_driver", "parse_logging", "parse_restart"]
 
 _POLICIES = ("no", "on-failure", "always", "unless-stopped")
-_DRIVERS = ("json-file", "none")
+_DRIVERS = ("journald", "json-file", "none")
 
 
 def parse_restart(text: str) -> Restart:
@@ -30,7 +30,7 @@ def parse_restart(text: str) -> Restart:
 def parse_log_driver(text: str) -> str:
     """Raises: InvalidArgument: there is no such driver."""
     if text not in _DRIVERS:
-        raise InvalidArgument(f"there is no driver {parse.quote(text)} here: write json-file or none")
+        raise InvalidArgument(f"there is no driver {parse.quote(text)} here: write json-file, journald or none")
     return text
 
 
@@ -39,6 +39,14 @@ def parse_logging(driver: str, options: Iterable[str]) -> Logging:
     fields: dict[str, Any] = {}
     for text in options:
         key, equals, value = text.partition("=")
+        if driver == "journald":
+            if key != "tag" or not value:
+                raise InvalidArgument(f"unknown option {parse.quote(text)}: the driver journald has tag=TEXT")
+            from ..runtime.journal import check_tag
+
+            check_tag(value)
+            fields["tag"] = value
+            continue
         if driver == "none" or not equals or key not in ("max-size", "max-file"):
             known = "the driver none has no options" if driver == "none" else "write max-size=SIZE or max-file=COUNT"
             raise InvalidArgument(f"unknown option {parse.quote(text)}: {known}")

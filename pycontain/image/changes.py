@@ -15,7 +15,7 @@ _MAX_PORT = 65535
 
 
 def parse_changes(changes: Sequence[str], config: ImageConfig | None = None) -> ImageConfig:
-    """Apply ``CMD``, ``ENTRYPOINT``, ``ENV``, ``WORKDIR``, ``USER``, ``LABEL``, ``EXPOSE``, ``VOLUME``, ``STOPSIGNAL``.
+    """Apply ``CMD``, ``ENTRYPOINT``, ``ENV``, ``WORKDIR``, ``USER``, ``LABEL``, ``EXPOSE``, ``VOLUME``, ``STOPSIGNAL``, ``HEALTHCHECK``.
 
     Raises: InvalidArgument: another instruction, or one without what it needs.
     """
@@ -172,11 +172,21 @@ def _stop_signal(config: ImageConfig, rest: str, line: str) -> ImageConfig:
     return replace(config, stop_signal=rest)
 
 
+def _healthcheck(config: ImageConfig, rest: str, line: str) -> ImageConfig:
+    from .health_instruction import health_instruction
+
+    try:
+        return replace(config, healthcheck=health_instruction(rest, _json_list))
+    except InvalidArgument as error:
+        raise _bad(line, str(error)) from None
+
+
 _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str, str], ImageConfig]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..record import record
 from .digest import Digest, parse_digest
-from .rootfs import ImageConfig
+from .rootfs import Healthcheck, ImageConfig
 
 __all__ = [
     "CONFIG_TYPES",
@@ -34,6 +34,7 @@ __all__ = [
     "config_to_json",
     "descriptor_of",
     "descriptor_to_json",
+    "healthcheck_to_json",
     "parse_config",
     "parse_index",
     "parse_json",
@@ -172,6 +173,8 @@ def parse_config(data: bytes, what: str) -> ImageDocument:
             stop_signal=_text(config, "StopSignal", what),
             volumes=_keys(config, "Volumes", what),
             exposed_ports=_keys(config, "ExposedPorts", what),
+            healthcheck=_healthcheck(config, what),
+            shell=_strings(config, "Shell", what),
         ),
         diff_ids=tuple(parse_digest(each) for each in _strings(rootfs, "diff_ids", what)),
         architecture=_text(document, "architecture", what),
@@ -191,8 +194,35 @@ def config_to_json(config: ImageConfig) -> dict[str, Any]:
         "WorkingDir": config.working_dir,
         "Labels": dict(config.labels),
         "StopSignal": config.stop_signal,
+        "Healthcheck": healthcheck_to_json(config.healthcheck) if config.healthcheck else {},
+        "Shell": list(config.shell),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+# of Docker's image specification, which the OCI one leaves room for; times in nanoseconds
+_HEALTHCHECK = (
+    ("Interval", "interval_ns"), ("Timeout", "timeout_ns"), ("StartPeriod", "start_period_ns"),
+    ("StartInterval", "start_interval_ns"), ("Retries", "retries"),
+)  # fmt: skip
+
+
+def healthcheck_to_json(health: Healthcheck) -> dict[str, Any]:
+    fields: dict[str, Any] = {"Test": list(health.test)}
+    fields.update({name: getattr(health, field) for name, field in _HEALTHCHECK})
+    return {name: value for name, value in fields.items() if value}
+
+
+def _healthcheck(config: dict[str, Any], what: str) -> Healthcheck | None:
+    value = config.get("Healthcheck")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"cannot read {what}: 'Healthcheck' is not an object")
+    numbers = {field: value.get(name) or 0 for name, field in _HEALTHCHECK}
+    if not all(type(each) is int and -(2**63) <= each < 2**63 for each in numbers.values()):
+        raise InvalidArgument(f"cannot read {what}: a time or number of 'Healthcheck' is no whole number of 64 bits")
+    return Healthcheck(test=_strings(value, "Test", what), **numbers)
 
 
 def _check_type(document: dict[str, Any], expected: str, foreign: tuple[str, ...], what: str) -> None:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from ..record import record
 
-__all__ = ["DEFAULT_CONFIG", "DEFAULT_PATH", "ImageConfig", "RootFS"]
+__all__ = ["DEFAULT_CONFIG", "DEFAULT_PATH", "Healthcheck", "ImageConfig", "RootFS"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@record
+class Healthcheck:
+    """``test``: ("CMD", word...), ("CMD-SHELL", text) or ("NONE",). Times in nanoseconds; 0, and an empty test: unset."""
+
+    test: tuple[str, ...] = ()
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    start_period_ns: int = 0
+    start_interval_ns: int = 0
+    retries: int = 0
 
 
 @record
@@ -22,6 +34,8 @@ class ImageConfig:
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
     exposed_ports: tuple[str, ...] = ()
+    healthcheck: Healthcheck | None = None
+    shell: tuple[str, ...] = ()  # of shell forms; (): /bin/sh -c
 
 
 DEFAULT_CONFIG = ImageConfig(env=("PATH=" + DEFAULT_PATH,), cmd=("/bin/sh",), working_dir="/")

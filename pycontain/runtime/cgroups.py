@@ -31,13 +31,16 @@ __all__ = [
     "freezer",
     "is_frozen",
     "kill",
+    "member_of",
     "move_all",
     "open_events",
     "pids",
     "pressure",
+    "put_back",
     "thaw",
     "thawing",
     "update",
+    "writes_now",
 ]
 
 _DEADLINE_S = 10.0
@@ -351,8 +354,9 @@ def open_events(members: tuple[Member, ...]) -> int:
 # --- new limits ---------------------------------------------------------------------------------------------------
 
 
-def update(members: tuple[Member, ...], resources: Resources, facts: HostFacts) -> None:
-    """Sets what ``resources`` asks for; everything else stays as it is. All of it or, when one is refused, nothing.
+def update(members: tuple[Member, ...], resources: Resources, facts: HostFacts) -> list[tuple[str, str]]:
+    """Sets what ``resources`` asks for; everything else stays as it is. All of it or, when one is refused, nothing. What was set
+    before, for :func:`put_back`.
 
     Raises: InvalidArgument for a value that makes no sense, or that the kernel refuses; Unsupported without a controller
     or a cgroup of it; Conflict when it has ended, or (check_before_update) when it uses more than the new limit.
@@ -360,15 +364,29 @@ def update(members: tuple[Member, ...], resources: Resources, facts: HostFacts) 
     if resources.devices:
         raise Unsupported("linux.resources.devices: device rules cannot be changed while a container runs")
     todo: list[tuple[str, str]] = []
-    for name, writes in limits.writes_of(_completed(resources, members), facts).items():
-        where = _member(members, name, facts)
+    for name, writes in writes_now(members, resources, facts).items():
+        where = member_of(members, name, facts)
         todo += [(f"{where.directory}/{file}", value) for file, value in writes]
     if resources.memory.check_before_update and resources.memory.limit and resources.memory.limit > 0:
-        _check_usage(_member(members, "memory", facts), resources.memory.limit)
-    _apply(todo)
+        _check_usage(member_of(members, "memory", facts), resources.memory.limit)
+    return _apply(todo)
 
 
-def _member(members: tuple[Member, ...], name: str, facts: HostFacts) -> Member:
+def writes_now(members: tuple[Member, ...], resources: Resources, facts: HostFacts) -> dict[str, list[tuple[str, str]]]:
+    """(file, value) by controller, with what a setting shares its file with as it is now. Raises: as :func:`update`."""
+    return limits.writes_of(_completed(resources, members), facts)
+
+
+def put_back(done: list[tuple[str, str]]) -> None:
+    """The settings before an update, as far as the kernel takes them."""
+    for path, before in reversed(done):
+        try:
+            write(path, before)
+        except OSError:
+            pass  # it has ended, or the kernel keeps the new one
+
+
+def member_of(members: tuple[Member, ...], name: str, facts: HostFacts) -> Member:
     version = 2 if name == "cgroup" else facts.controllers[name].version
     for m in members:
         if m.version == version and (version == 2 or name in m.controllers):
@@ -418,7 +436,7 @@ def _completed(r: Resources, members: tuple[Member, ...]) -> Resources:
     return replace(r, memory=memory, cpu=cpu)
 
 
-def _apply(todo: list[tuple[str, str]]) -> None:
+def _apply(todo: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """In which order limits fit each other depends on what is set now (memory below memory and swap, a burst below its
     quota): what the kernel refuses is tried again after the others, until nothing moves any more."""
     done: list[tuple[str, str]] = []
@@ -433,13 +451,10 @@ def _apply(todo: list[tuple[str, str]]) -> None:
             except OSError as e:
                 again.append((path, value, e))
         if len(again) == len(todo) or any(e.errno not in (_EINVAL, _EBUSY) for _, _, e in again):
-            for path, before in reversed(done):
-                try:
-                    write(path, before)
-                except OSError:
-                    pass  # it has ended, or the kernel keeps the new one
+            put_back(done)
             raise _not_set(*again[0])
         todo = [(path, value) for path, value, _ in again]
+    return done
 
 
 def _one_line(path: str) -> str | None:

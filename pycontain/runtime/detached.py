@@ -3,7 +3,7 @@
 <data root>/containers/<id>/config    what was asked for; changed by rename, under the lock
 <data root>/containers/<id>/lock      held (flock) by whoever changes anything; gone with the directory
 <data root>/containers/<id>/plan, place   of its last start: the Plan; its owner, cgroups and id maps
-<data root>/containers/<id>/state, log    the monitor's
+<data root>/containers/<id>/state, log    the monitor's; so is what health.py has
 <data root>/containers/<id>/layer/        its copy-on-write layer
 <data root>/containers/<id>/volumes/      with --rm: its anonymous volumes
 <data root>/containers/names/<name>   a link to the id; who makes it has the name
@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext
 from .. import _native
 from ..errors import Conflict, ContainerNotFound, InvalidArgument, errno_name
 from ..host import probe
-from ..image.rootfs import ImageConfig
+from ..image.rootfs import Healthcheck, ImageConfig
 from ..image.workspace import inherit_nothing, make_data_dir, release, replace_file, workspace
 from ..record import record, replaced
 from ..request import Device, DeviceRate, Mount, RunRequest, Ulimit
@@ -45,6 +45,7 @@ __all__ = [
     "Logging",
     "Restart",
     "State",
+    "add_members",
     "as_running",
     "changing",
     "directory_of",
@@ -75,11 +76,13 @@ class Restart:
 
 @record
 class Logging:
-    """``driver``: "json-file" or "none". ``max_size`` in bytes, 0: no limit; ``max_file`` files."""
+    """``driver``: "json-file", "journald" or "none". ``max_size`` in bytes, 0: no limit; ``max_file`` files. ``tag``: of the journal's
+    lines, "" for the container's id."""
 
     driver: str = "json-file"
     max_size: int = 0
     max_file: int = 1
+    tag: str = ""
 
 
 @record
@@ -118,10 +121,16 @@ class State:
     stopped_by_request: bool = False
     lost_log_bytes: int = 0
     error: str = ""
+    health: str = ""  # "starting", "healthy", "unhealthy"; "": not checked
 
     @property
     def is_alive(self) -> bool:
         return self.status in ("running", "paused", "restarting")
+
+    @property
+    def shown_health(self) -> str:
+        """As Docker, unhealthy when nobody checks it any more."""
+        return self.health if self.pid else "unhealthy" if self.health else ""
 
 
 def directory_of(roots: Roots, container_id: str) -> str:
@@ -136,7 +145,7 @@ def run_directory_of(roots: Roots, container_id: str) -> str:
 
 _RECORDS = {
     each.__name__: each
-    for each in (Device, DeviceRate, IDMapping, ImageConfig, Logging, Mount, Restart, RunRequest, Ulimit)
+    for each in (Device, DeviceRate, Healthcheck, IDMapping, ImageConfig, Logging, Mount, Restart, RunRequest, Ulimit)
 }
 # what reading a document that is none of ours raises
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -332,7 +341,7 @@ def _read_state(roots: Roots, container_id: str) -> State | None:
             started_at=document["started_at"], finished_at=document["finished_at"], exit_code=document["exit_code"],
             signal=document["signal"], oom_killed=document["oom_killed"], restart_count=document["restart_count"],
             stopped_by_request=document["stopped_by_request"], lost_log_bytes=document["lost_log_bytes"],
-            error=_error_of(document),
+            error=_error_of(document), health=document.get("health", ""),
         )  # fmt: skip
     except FileNotFoundError:
         return None
@@ -367,6 +376,15 @@ def write_place(roots: Roots, container_id: str, session: Session, resources: Re
         "gid_map": [(m.container_id, m.host_id, m.size) for m in maps[1]],
     }  # fmt: skip
     replace_file(f"{directory_of(roots, container_id)}/place", json.dumps(document).encode())
+
+
+def add_members(roots: Roots, container_id: str, members: tuple[tuple[tuple[str, ...], int, str], ...]) -> None:
+    """Cgroups that it has come to since its start. The caller holds the lock."""
+    path = f"{directory_of(roots, container_id)}/place"
+    with open(path, "rb") as file:
+        place = json.load(file)
+    place["members"] += [list(each) for each in members]
+    replace_file(path, json.dumps(place).encode())
 
 
 def as_running(roots: Roots, found: Detached, state: State) -> Foreground:

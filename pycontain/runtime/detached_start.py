@@ -7,6 +7,8 @@ import time
 
 from .. import _native, parse
 from ..errors import Conflict, SetupFailed, Unsupported, VolumeNotFound, errno_name
+from ..healthcheck import check as check_health
+from ..healthcheck import command_of
 from ..host import probe
 from ..image.usage import hold_rootfs
 from ..image.workspace import release, replace_file
@@ -14,7 +16,7 @@ from ..plan import plan
 from ..plan_bytes import Place
 from ..plan_namespaces import host_id
 from ..record import replaced
-from . import monitor, names, volumes
+from . import journal, monitor, names, volumes
 from .container_events import leave_for_monitor
 from .detached import (
     Detached,
@@ -78,11 +80,15 @@ def create(
     # whoever starts it may do so from another working directory
     absolute = [replaced(m, source=os.path.abspath(m.source)) if m.type == "bind" else m for m in request.mounts]
     request = replaced(request, mounts=tuple(absolute))
+    if logging is not None and logging.driver == "journald":
+        journal.check()
     found = look(request, data_root=roots.data_root)
+    config = config_as_run(request, found.rootfs.config)
+    check_health(config.healthcheck)
     container_id = os.urandom(32).hex()
     made = Detached(
         id=container_id, name=container_id[:12], created=time.time(), request=request, image_id=found.rootfs.image_id,
-        args=program_args(request, found), lower=found.rootfs.lower, config=config_as_run(request, found.rootfs.config),
+        args=program_args(request, found), lower=found.rootfs.lower, config=config,
         auto_remove=auto_remove, restart=restart or Restart(), logging=logging or Logging(), open_stdin=open_stdin,
         stdin_once=stdin_once, stop_timeout_s=stop_timeout_s,
     )  # fmt: skip
@@ -227,6 +233,7 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
                     _words(roots, found, session),
                     held=held,
                     client=client,
+                    enter=session.programs()[0] if command_of(found.config) else -1,
                 )
             except _native.StartFailure as failure:
                 path = next((e[5:] for e in env if e.startswith("PATH=")), None)
@@ -268,6 +275,13 @@ def _ready(
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
+    if found.logging.driver == "journald":
+        journal.check()
+        journal.write_fields(directory, found)
+    if command_of(found.config):
+        from .health import write_plan
+
+        write_plan(directory, found, made, spec, session, maps)
     return made, slots, env
 
 
@@ -289,9 +303,16 @@ def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
         words.append("stdin-once" if found.stdin_once else "stdin")
     policy = found.restart
     words.append(f"restart={policy.policy}" + (f":{policy.most}" if policy.most else ""))
-    words.append(f"log={found.logging.driver}")
+    if found.logging.driver == "journald":
+        words += ["log=none", f"journal={journal.SOCKET}"]
+    else:
+        words.append(f"log={found.logging.driver}")
     if found.logging.driver == "json-file":
         words += [f"max-size={found.logging.max_size}", f"max-file={found.logging.max_file}"]
+    if command_of(found.config):
+        from .health import monitor_word
+
+        words.append(monitor_word(found.config))
     cgroups, trees = session.left_at_end()
     words += [f"cgroup={path}" for path in cgroups]
     words += [f"remove={path}" for path in trees]

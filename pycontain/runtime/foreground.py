@@ -12,7 +12,8 @@ import os
 import time
 
 from ..errors import Conflict, ContainerNotFound, InvalidArgument
-from ..image.rootfs import ImageConfig
+from ..healthcheck import merged
+from ..image.rootfs import Healthcheck, ImageConfig
 from ..record import record, replaced
 from ..request import Mount
 
@@ -86,6 +87,8 @@ def config_as_run(request: RunRequest, config: ImageConfig) -> ImageConfig:
         stop_signal=request.stop_signal or config.stop_signal,
         volumes=config.volumes,
         exposed_ports=config.exposed_ports,
+        healthcheck=merged(request.healthcheck, config.healthcheck),
+        shell=config.shell,
     )
 
 
@@ -137,7 +140,7 @@ def write(running: Running) -> None:
         return
     try:
         found = of_running(running)
-        config = tuple(getattr(found.config, each) for each in ImageConfig.__dict__["__slots__"])
+        config = tuple(_plain(getattr(found.config, each)) for each in ImageConfig.__dict__["__slots__"])
         mounts = tuple([tuple([getattr(m, name) for name in _MOUNT_NAMES]) for m in found.mounts])
         parts = {"config": config, "mounts": mounts}
         values = tuple([parts[each] if each in parts else getattr(found, each) for each in _NAMES])
@@ -148,6 +151,15 @@ def write(running: Running) -> None:
     except (OSError, Conflict):
         # It has ended, and its directory with it; or the disk is full: then it runs all the same, and nobody else can commit it.
         pass
+
+
+def _plain(value: Any) -> Any:
+    """For a literal: a record inside as its values."""
+    return (
+        tuple(getattr(value, each) for each in Healthcheck.__dict__["__slots__"])
+        if isinstance(value, Healthcheck)
+        else value
+    )
 
 
 _NAMES = Foreground.__dict__["__slots__"]
@@ -230,6 +242,11 @@ def _parsed(data: bytes, path: str, text: str) -> Foreground:
 
 def _of_values(values: tuple[Any, ...]) -> Foreground:
     fields = dict(zip(_NAMES, values, strict=True))
-    fields["config"] = ImageConfig(**dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True)))
+    config = dict(zip(ImageConfig.__dict__["__slots__"], fields["config"], strict=True))
+    if config["healthcheck"] is not None:
+        config["healthcheck"] = Healthcheck(
+            **dict(zip(Healthcheck.__dict__["__slots__"], config["healthcheck"], strict=True))
+        )
+    fields["config"] = ImageConfig(**config)
     fields["mounts"] = tuple([Mount(**dict(zip(_MOUNT_NAMES, each, strict=True))) for each in fields["mounts"]])
     return Foreground(**fields)

@@ -13,13 +13,11 @@ from ..plan_namespaces import host_id
 from ..record import replaced
 from ..request import Mount
 from ..spec.runtime import (
-    CPU,
     BlockIO,
     Capabilities,
     DeviceNode,
     DeviceRule,
     Linux,
-    Memory,
     MountPoint,
     Namespace,
     Process,
@@ -30,6 +28,7 @@ from ..spec.runtime import (
     User,
 )
 from .look import has_dev_volume
+from .request_limits import limits_of
 from .userns import check_mapped
 
 TYPE_CHECKING = False
@@ -279,15 +278,9 @@ def _capabilities(request: RunRequest, facts: HostFacts, uid: int, *, mapped: bo
 
 
 def _resources(request: RunRequest, found: Resolved) -> Resources:
-    swap = request.memory_swap_bytes
-    if request.memory_bytes is not None and swap is None:
-        swap = 2 * request.memory_bytes  # Docker: as much swap as memory
-    quota = round(request.cpus * 100000) if request.cpus else None
     read_bps, write_bps, read_iops, write_iops = found.rates
-    return Resources(
-        memory=Memory(limit=request.memory_bytes, reservation=request.memory_reservation_bytes, swap=swap),
-        cpu=CPU(shares=request.cpu_shares, quota=quota, period=100000 if quota else None, cpus=request.cpuset_cpus),
-        pids_limit=request.pids_limit or None,
+    return replaced(
+        limits_of(request),
         block_io=BlockIO(
             weight=request.blkio_weight, throttle_read_bps_device=read_bps, throttle_write_bps_device=write_bps,
             throttle_read_iops_device=read_iops, throttle_write_iops_device=write_iops,

@@ -53,13 +53,15 @@ _SEEN_WITHIN_S = 1.0
 
 
 def start(
-    data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, held: Sequence[int] = (), client: int = -1
+    data_dir: str, run_dir: str, slots: Sequence[int], words: Sequence[str] = (), *, held: Sequence[int] = (), client: int = -1,
+    enter: int = -1,
 ) -> int:  # fmt: skip
     """Starts a monitor, which starts the Plan in ``data_dir``; the container's pid, once its program has begun.
 
     ``slots``: what the Plan is given after the three streams, -1 for what it is not; they stay the caller's. ``words``: as
     src/c/monitor.c has them. ``held``: descriptors that it only keeps open, for their locks. ``client``: the other end of a
     Control's socket (:meth:`Control.pair`), attached before the container has said anything; it stays the caller's.
+    ``enter``: pycontain-enter, sealed, when there are health checks.
 
     Raises: StartFailure, with nothing left running; SetupFailed: the monitor cannot be executed, or says nothing.
     """
@@ -68,8 +70,13 @@ def start(
         with theirs:
             _execute([MONITOR, data_dir, run_dir, LAUNCH, *words], theirs.fileno())
         ours.settimeout(_TIMEOUT_S)
-        fds = array.array("i", [fd for fd in (*slots, *held, client) if fd >= 0])
-        marks = bytes(b"-+"[fd >= 0] for fd in slots) + b"k" * len(held) + (b"@" if client >= 0 else b"")
+        fds = array.array("i", [fd for fd in (*slots, *held, enter, client) if fd >= 0])
+        marks = (
+            bytes(b"-+"[fd >= 0] for fd in slots)
+            + b"k" * len(held)
+            + (b"e" if enter >= 0 else b"")
+            + (b"@" if client >= 0 else b"")
+        )
         try:
             ours.sendmsg([marks], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else [])
             answer = ours.recv(_ANSWER.size)

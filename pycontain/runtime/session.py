@@ -58,7 +58,7 @@ def _on_tmpfs(path: str) -> bool:
         return any(" - tmpfs " in line for line in f if mark in line)
 
 
-def _cannot_make(group: limits.Cgroup, e: OSError) -> Unsupported:
+def cannot_make(group: limits.Cgroup, e: OSError) -> Unsupported:
     what = ", ".join(group.controllers) or "cgroup v2"
     return Unsupported(
         f"cannot make a cgroup for {what} below {group.mount}{group.base}{CGROUP_BASE}: {e.strerror} "
@@ -336,7 +336,7 @@ class Session:
         try:
             cgroup_tree.make_owner(group, self.cgroup_parent, self.facts, needed, alone=bool(self._detached))
         except OSError as e:
-            raise _cannot_make(group, e) from None
+            raise cannot_make(group, e) from None
         self._cgroups_made.add(group.mount)
 
     def _ensure_devices(self, group: limits.Cgroup, resources: Resources) -> None:
@@ -346,35 +346,21 @@ class Session:
         except FileExistsError:
             return
         except OSError as e:
-            raise _cannot_make(group, e) from None
+            raise cannot_make(group, e) from None
         try:
             for file, value in limits.device_writes(resources.devices):
                 cgroup_tree.write(f"{path}/{file}", value)
         except OSError as e:
             os.rmdir(path)  # a half-made one would be joined by the next container
-            raise _cannot_make(group, e) from None
+            raise cannot_make(group, e) from None
 
     def late_cgroup(self, name: str, container_id: str) -> str:
         """A cgroup for a running container in one more hierarchy: that of the controller ``name``, or cgroup v2's for "".
         Removed with the owner, or before. Raises Unsupported."""
-        where = self.facts.controllers.get(name)
-        if name and (where is None or where.obstacle):
-            raise Unsupported(f"this host has no {name} controller that can be used")
-        mount, base = (where.mount, where.base) if where is not None else (self.facts.unified, self.facts.cgroup_base)
-        group = limits.Cgroup(
-            controllers=(name,) if name else (), version=2 if mount == self.facts.unified else 1, mount=mount, base=base
-        )
-        path = limits.path_of(group, self.cgroup_parent, container_id)
+        from .late_cgroup import late_cgroup
+
         with self._lock:
-            self._make_parent(group, frozenset(group.controllers))
-            try:
-                os.makedirs(path, 0o755, exist_ok=True)
-                if name == "cpuset" and group.version == 1:  # admits nobody before it has both
-                    cgroup_tree.write(f"{path}/cpuset.cpus", self.facts.cpuset_cpus)
-                    cgroup_tree.write(f"{path}/cpuset.mems", self.facts.cpuset_mems)
-            except OSError as e:
-                raise _cannot_make(group, e) from None
-        return path
+            return late_cgroup(name, self.cgroup_parent, container_id, self.facts).directory
 
     # --- templates ------------------------------------------------------------------------------------------------
 

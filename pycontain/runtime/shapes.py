@@ -31,7 +31,19 @@ _INIT = os.path.join(_BIN, "pycontain-init")
 
 # What a Plan's shape does not depend on: exchanged in the finished Plan, or not in it at all.
 _PER_RUN = frozenset(
-    ("args", "entrypoint", "env", "name", "labels", "annotations", "stop_signal", "mounts", "pull", "platform")
+    (
+        "args",
+        "entrypoint",
+        "env",
+        "name",
+        "labels",
+        "annotations",
+        "stop_signal",
+        "mounts",
+        "pull",
+        "platform",
+        "healthcheck",
+    )
 )
 _shape_of = attrgetter(*(f for f in RunRequest.__dict__["__slots__"] if f not in _PER_RUN))
 

@@ -2,6 +2,7 @@
  * itself: it has no libc, and should hold no more memory than a sleeper needs.
  *
  *   pycontain-launch start PLAN_FILE FD...    the Plan's given slots in order, -1 for an empty one
+ *   pycontain-launch check PLAN_FILE FD...    the same of a Plan that joins a container, unless somebody holds that still just now
  *   pycontain-launch finish PLAN_FILE
  *
  * The container becomes a child of this process's parent. The answer (launch.h) goes to fd 3, a socket that keeps messages whole.
@@ -18,6 +19,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define DEADLINE_NS 60000000000u /* for a file system that does not answer; as in runtime/running.py */
@@ -103,6 +105,17 @@ static int start(const struct bytes *plan, char **words, uint32_t n)
 	return -1;
 }
 
+/* As every exec does, so that none slips out of a freeze (runtime/stillness.py): who pauses the container, or makes an image of
+ * it, holds the lock of its layer. In the working directory, which is the container's. */
+static int hold_off_pause(void)
+{
+	int fd = open("layer", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0)
+		return -errno;
+	return 0; /* the end of this process lets it go */
+}
+
 static int finish(const struct bytes *plan)
 {
 	struct pc_launch_answer a = {.pid = -1};
@@ -113,16 +126,23 @@ static int finish(const struct bytes *plan)
 
 int main(int argc, char **argv)
 {
-	const bool starts = argc >= 3 && strcmp(argv[1], "start") == 0;
+	const bool checks = argc >= 3 && strcmp(argv[1], "check") == 0;
+	const bool starts = checks || (argc >= 3 && strcmp(argv[1], "start") == 0);
 	struct bytes plan = {.len = 0};
 
 	if (!starts && (argc != 3 || strcmp(argv[1], "finish") != 0)) {
-		static const char usage[] = "usage: pycontain-launch start PLAN_FILE FD... | pycontain-launch finish PLAN_FILE\n";
+		static const char usage[] = "usage: pycontain-launch start|check PLAN_FILE FD... | pycontain-launch finish PLAN_FILE\n";
 		(void)!write(2, usage, sizeof usage - 1);
 		return 2;
 	}
 	(void)sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* what came over our execve goes no further */
-	int err = read_all(argv[2], &plan);
+	int err = checks ? hold_off_pause() : 0;
+	if (err == -EAGAIN) {
+		const struct pc_launch_answer later = {.err = EAGAIN, .pid = -1};
+		return answer(&later, -1) < 0;
+	}
+	if (err == 0)
+		err = read_all(argv[2], &plan);
 	(void)chdir("/"); /* the path may have been relative to its directory, which nobody here is to keep busy */
 	if (err < 0) {
 		const struct pc_launch_answer a = {.err = -err, .pid = -1, .report = {.step = PC_STEP_PLAN_FILE, .err = -err}};

@@ -5,14 +5,16 @@
  *   tty                the Plan makes a terminal       stdin, stdin-once  its standard input is a pipe; ends with the first client
  *   restart=no | on-failure[:N] | always | unless-stopped
  *   log=json-file | none   max-size=BYTES   max-file=N
+ *   journal=SOCKET     each line goes to systemd's journal
  *   cgroup=PATH        killed and removed at the very end; may be given often
  *   remove=PATH        a directory or file to be removed after that; may be given often
  *   events=PATH        the directory of the journal (monitor_event.c)    destroys  what it removes is the whole container
+ *   health=INTERVAL:TIMEOUT:START_PERIOD:START_INTERVAL:RETRIES   the Plan "health-plan" checks it; nanoseconds
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
  * the three streams, '+' for the next of the descriptors that come with it, '-' for an empty one; then 'k' for each that is only
- * kept open, for its lock; last of all perhaps '@' for a socket, which is then a client from the beginning, attached to both
- * streams. The slots are kept for restarts: what a template, an id map or a translated layer is costs nothing while the
+ * kept open, for its lock; 'e' for pycontain-enter, sealed, when there are health checks; last of all perhaps '@' for a socket,
+ * which is then a client from the beginning, attached to both streams. The slots are kept for restarts: what a template, an id map or a translated layer is costs nothing while the
  * container's own mounts hold it anyway. One message goes back, a struct pc_launch_answer: it runs, or why not.
  *
  * The process that is executed ends at once; its child is nobody's but init's. Without libc: start.h.
@@ -96,6 +98,10 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		*no_log = is(value, "none");
 		return *no_log || is(value, "json-file");
 	}
+	if ((value = value_of(word, "journal=")) != NULL) {
+		m->journal = value;
+		return *value == '/';
+	}
 	if ((value = value_of(word, "max-size=")) != NULL)
 		return number(value, &m->log.max_size);
 	if ((value = value_of(word, "max-file=")) != NULL) {
@@ -107,6 +113,8 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		m->events = value;
 		return *value == '/';
 	}
+	if ((value = value_of(word, "health=")) != NULL)
+		return pc_health_ask(&m->health, value);
 	return ((value = value_of(word, "remove=")) != NULL || (value = value_of(word, "cgroup=")) != NULL) && *value == '/';
 }
 
@@ -140,6 +148,8 @@ static int receive_slots(struct monitor *m)
 		}
 		if (marks[i] == '@')
 			pc_clients_first(m, fd);
+		else if (marks[i] == 'e')
+			m->health.enter = fd;
 		else if (marks[i] != 'k')
 			m->slots[m->n_slots++] = fd;
 	}
@@ -199,6 +209,8 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 	*place = LOG;
 	if (!no_log && (err = pc_log_open(&m->log, m->data)) < 0)
 		return err;
+	if (m->journal != NULL && (err = pc_journal_open(&m->log, m->data, m->journal)) < 0)
+		return err;
 	*place = SIGNALS;
 	if ((err = take_signals(m)) < 0)
 		return err;
@@ -212,8 +224,10 @@ static int set_up(struct monitor *m, int argc, char **argv, enum place *place)
 /* fd 3 stays taken, by /dev/null: in a launcher it is the answer's socket, and no slot may be there. */
 static void clear(struct monitor *m)
 {
-	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = -1;
+	m->data = m->run = m->lock = m->listener = m->signals = m->launcher_file = m->answer = m->in = m->log.fd = m->log.journal = -1;
 	m->out[0] = m->out[1] = -1;
+	m->health.enter = m->health.answer = m->health.out = -1;
+	m->health.due_at = m->health.kill_at = FOREVER;
 	for (int i = 0; i < CLIENTS; i++)
 		m->clients[i].fd = -1;
 	m->kill_at = m->restart_at = m->state_at = FOREVER;
@@ -255,7 +269,7 @@ static void hear_signals(struct monitor *m)
 	pc_life_reap(m);
 }
 
-enum { SIGNALS_AT, LISTENER_AT, ANSWER_AT, OUT_AT, IN_AT = OUT_AT + STREAMS, CLIENTS_AT, POLLED = CLIENTS_AT + CLIENTS };
+enum { SIGNALS_AT, LISTENER_AT, ANSWER_AT, HEALTH_ANSWER_AT, HEALTH_OUT_AT, OUT_AT, IN_AT = OUT_AT + STREAMS, CLIENTS_AT, POLLED = CLIENTS_AT + CLIENTS };
 
 static void choose(const struct monitor *m, struct pollfd *fds)
 {
@@ -264,6 +278,8 @@ static void choose(const struct monitor *m, struct pollfd *fds)
 	fds[SIGNALS_AT] = (struct pollfd){.fd = m->signals, .events = POLLIN};
 	fds[LISTENER_AT] = (struct pollfd){.fd = m->phase == OVER ? -1 : m->listener, .events = POLLIN};
 	fds[ANSWER_AT] = (struct pollfd){.fd = owed ? -1 : m->answer, .events = POLLIN};
+	fds[HEALTH_ANSWER_AT] = (struct pollfd){.fd = m->health.answer, .events = POLLIN};
+	fds[HEALTH_OUT_AT] = (struct pollfd){.fd = m->health.out, .events = POLLIN};
 	for (int s = 0; s < STREAMS; s++)
 		fds[OUT_AT + s] = (struct pollfd){.fd = owed ? -1 : m->out[s], .events = POLLIN};
 	fds[IN_AT] = (struct pollfd){.fd = feeding ? m->in : -1, .events = POLLOUT};
@@ -281,7 +297,7 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 
 static uint64_t next_deadline(const struct monitor *m)
 {
-	uint64_t at = sooner(sooner(m->kill_at, m->restart_at), m->state_at);
+	uint64_t at = sooner(sooner(sooner(m->kill_at, m->restart_at), m->state_at), pc_health_deadline(m));
 
 	for (int i = 0; i < CLIENTS; i++)
 		if (m->clients[i].fd >= 0 && m->clients[i].owed)
@@ -304,6 +320,7 @@ static void keep_time(struct monitor *m, uint64_t now)
 	if (now >= m->state_at)
 		pc_state_write(m);
 	pc_life_go_on(m, now);
+	pc_health_go_on(m, now);
 }
 
 /* Memory that a busy time has used is given back when there is nothing to do: not needed while waiting. */
@@ -346,6 +363,10 @@ static void serve(struct monitor *m, const struct pollfd *fds)
 		pc_clients_accept(m);
 	if (fds[ANSWER_AT].revents && !pc_clients_owed(m))
 		pc_life_answer(m);
+	if (fds[HEALTH_OUT_AT].revents)
+		pc_health_read(m);
+	if (fds[HEALTH_ANSWER_AT].revents)
+		pc_health_answer(m);
 	if (fds[SIGNALS_AT].revents)
 		hear_signals(m);
 }

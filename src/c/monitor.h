@@ -26,7 +26,7 @@ enum pc_frame {
 				the signal it is the machine that stops, and nobody has asked for this container's end */
 	PC_ASK_KILL = 20,    /* signal, 1 when it ends the restart policy */
 	PC_ASK_POLICY = 21,  /* enum pc_policy, most restarts or 0 */
-	PC_ASK_PAUSED = 22,  /* 1 when whoever asks has frozen it, 0 when thawed: only noted */
+	PC_ASK_PAUSED = 22,  /* 1 when whoever asks freezes it, 0 when it is thawed: noted; no health check begins meanwhile */
 	PC_ASK_DETACH = 23,
 };
 
@@ -71,6 +71,7 @@ struct line {
 
 struct log {
 	int dir, fd; /* fd -1: no log is kept */
+	int journal; /* a socket; -1: lines do not go to the journal */
 	int err;     /* of the last write that failed */
 	uint64_t size, max_size; /* max_size 0: never rotated */
 	uint32_t max_file;
@@ -85,10 +86,49 @@ struct instant {
 	struct timespec real; /* all zero: not yet */
 };
 
+enum health_status { HEALTH_STARTING, HEALTH_GOOD, HEALTH_BAD };
+
+enum check {
+	CHECK_NONE,
+	CHECK_STARTING, /* a launcher is at it */
+	CHECK_RUNNING,
+	CHECK_ENDED,	/* what it has left is to be removed, once that can be */
+	CHECK_CLEANING, /* a launcher is at that, or the check is not reaped yet */
+};
+
+enum { HEALTH_OUTPUT = 4096, HEALTH_RESULTS = 5 };
+
+/* Checks of the container's health, one at a time. Times in nanoseconds. */
+struct health {
+	bool wanted;
+	uint64_t interval_ns, timeout_ns, start_period_ns, start_interval_ns;
+	uint32_t retries;
+	int enter; /* pycontain-enter, sealed: what joins the container */
+	enum health_status status;
+	uint32_t streak; /* failures since the last success */
+	uint32_t number; /* results since the container's start */
+	enum check check;
+	bool voided; /* what comes of it does not count */
+	int launcher, answer, pid, out;
+	uint64_t due_at, kill_at;
+	struct instant began;
+	uint32_t got; /* bytes of its output that are kept */
+	bool cut;     /* there were more */
+};
+
+/* How one check has ended. `why`: it could not be started, when why.err is not 0. */
+struct health_result {
+	struct instant ended;
+	int32_t exit_code;
+	bool timed_out;
+	struct pc_report why;
+};
+
 struct monitor {
 	/* what was asked for */
 	bool tty, open_stdin, stdin_once;
 	uint32_t policy, max_restarts;
+	const char *journal; /* the path of its socket, or NULL */
 	char **remove; /* words "cgroup=PATH" and "remove=PATH" among others, up to NULL */
 	/* descriptors */
 	int data, run, lock, listener, signals, launcher_file, null, starter;
@@ -120,6 +160,7 @@ struct monitor {
 	uint32_t feed_at, feed_n;
 	bool feed_end;
 	bool dirty; /* the buffers have been used since the last sleep */
+	struct health health;
 	struct log log;
 	struct client clients[CLIENTS];
 };
@@ -135,6 +176,24 @@ void pc_life_reap(struct monitor *m);
 void pc_life_go_on(struct monitor *m, uint64_t now);
 void pc_life_over(struct monitor *m);
 bool pc_life_may_restart(const struct monitor *m);
+/* A number of /proc/PID/stat, the fourth field or a later one; 0: not to be known, for there is no /proc. */
+uint64_t pc_stat_field(int pid, int field);
+/* A launcher with this verb for the Plan in this file of the data directory, given `n` descriptors. Its pid, with our end of the
+ * socket for its answer; or -errno with nothing under way. */
+int pc_launch(struct monitor *m, const char *verb, const char *plan, const int *fds, int n, int *answer);
+
+/* monitor_health.c */
+/* "INTERVAL:TIMEOUT:START_PERIOD:START_INTERVAL:RETRIES", all but the last in nanoseconds */
+bool pc_health_ask(struct health *h, const char *numbers);
+void pc_health_begin(struct monitor *m); /* the container has started */
+void pc_health_end(struct monitor *m);	 /* it has ended */
+void pc_health_pause(struct monitor *m); /* or goes on, as m->paused says */
+void pc_health_answer(struct monitor *m);
+void pc_health_read(struct monitor *m);
+/* Whether the process that has ended, and been reaped, was one of a check's. */
+bool pc_health_reaped(struct monitor *m, const siginfo_t *info);
+void pc_health_go_on(struct monitor *m, uint64_t now);
+uint64_t pc_health_deadline(const struct monitor *m);
 
 /* monitor_streams.c: the chunk is what was read last, until every client has it */
 extern struct chunk {
@@ -155,6 +214,11 @@ void pc_log_write(struct log *l, int stream, const uint8_t *data, size_t n);
 void pc_log_end(struct log *l); /* lines without an end, and what was lost */
 void pc_log_release(void);	/* memory, before a sleep */
 
+/* monitor_journal.c */
+int pc_journal_open(struct log *l, int dir, const char *path);
+/* `partial`: more of the line follows. */
+void pc_journal_send(struct log *l, int stream, const uint8_t *data, size_t n, bool partial);
+
 /* monitor_clients.c */
 int pc_clients_listen(struct monitor *m);
 void pc_clients_accept(struct monitor *m);
@@ -168,6 +232,8 @@ void pc_clients_tell(struct monitor *m, enum pc_frame type, uint32_t n, bool all
 
 /* monitor_state.c */
 void pc_state_write(struct monitor *m);
+/* What the last check has come to, and what it has said: the newest of HEALTH_RESULTS files. */
+void pc_health_write(struct monitor *m, const struct health_result *r, const uint8_t *output);
 void pc_instant_now(struct instant *t);
 /* "2026-11-25T09:00:00.123456789Z", 30 bytes and no NUL */
 enum { STAMP = 30 };

@@ -225,6 +225,7 @@ static void obey(struct monitor *m, struct client *c)
 		break;
 	case PC_ASK_PAUSED:
 		m->paused = a != 0 && m->pid != 0;
+		pc_health_pause(m);
 		pc_state_write(m);
 		break;
 	case PC_ASK_DETACH:

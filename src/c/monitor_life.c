@@ -16,6 +16,9 @@
 /* More than a pipe can hold: what still comes then is from a process outside the container that goes on writing. */
 enum { LAST_READS = 256 };
 
+/* Of /proc/PID/stat: together with the pid it names a process for good. */
+enum { STARTED_FIELD = 22 };
+
 static void write_number(char out[12], int v)
 {
 	size_t n = 0;
@@ -27,23 +30,24 @@ static void write_number(char out[12], int v)
 }
 
 /* fd 3 is the monitor's placeholder: none of the slots is there. */
-static void __attribute__((noreturn)) become_launcher(struct monitor *m, bool start, const int theirs[3], int answer)
+static void __attribute__((noreturn)) become_launcher(struct monitor *m, const char *verb, const char *plan, const int *fds, int given,
+						      int answer)
 {
-	static char name[] = "pycontain-launch", starts[] = "start", finishes[] = "finish", plan[] = "plan";
+	static char name[] = "pycontain-launch";
 	static char numbers[3 + 256][12];
-	static char *words[3 + 3 + 256 + 1] = {name, NULL, plan};
+	static char *words[3 + 3 + 256 + 1] = {name};
 	char *const no_env[] = {NULL};
 	size_t n = 3;
 
 	/* should this monitor die, the launcher brings to an end what it has begun, and the lock is its for so long */
 	if (sys_fchdir(m->data) < 0 || sys_dup3(answer, PC_LAUNCH_ANSWER, 0) < 0 || sys_fcntl(m->lock, F_SETFD, 0) < 0)
 		sys_exit_group(127);
-	words[1] = start ? starts : finishes;
-	for (int i = 0; start && i < 3 + m->n_slots; i++) {
-		const int fd = i < 3 ? theirs[i] : m->slots[i - 3];
-		if (fd >= 0 && sys_fcntl(fd, F_SETFD, 0) < 0)
+	words[1] = (char *)(uintptr_t)verb;
+	words[2] = (char *)(uintptr_t)plan;
+	for (int i = 0; i < given; i++) {
+		if (fds[i] >= 0 && sys_fcntl(fds[i], F_SETFD, 0) < 0)
 			sys_exit_group(127);
-		write_number(numbers[i], fd);
+		write_number(numbers[i], fds[i]);
 		words[n++] = numbers[i];
 	}
 	words[n] = NULL;
@@ -51,8 +55,7 @@ static void __attribute__((noreturn)) become_launcher(struct monitor *m, bool st
 	sys_exit_group(127);
 }
 
-/* 0, or -errno with nothing under way */
-static int run_launcher(struct monitor *m, bool start, const int theirs[3])
+int pc_launch(struct monitor *m, const char *verb, const char *plan, const int *fds, int n, int *answer)
 {
 	struct clone_args args = {.exit_signal = SIGCHLD};
 	int pair[2], err = sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
@@ -61,14 +64,27 @@ static int run_launcher(struct monitor *m, bool start, const int theirs[3])
 		return err;
 	long pid = sys_clone3(&args);
 	if (pid == 0)
-		become_launcher(m, start, theirs, pair[1]);
+		become_launcher(m, verb, plan, fds, n, pair[1]);
 	(void)sys_close(pair[1]);
 	if (pid < 0) {
 		(void)sys_close(pair[0]);
 		return (int)pid;
 	}
-	m->launcher = (int)pid;
-	m->answer = pair[0];
+	*answer = pair[0];
+	return (int)pid;
+}
+
+/* 0, or -errno with nothing under way */
+static int run_launcher(struct monitor *m, bool start, const int theirs[3])
+{
+	int fds[3 + 256], n = 0;
+
+	for (; start && n < 3 + m->n_slots; n++)
+		fds[n] = n < 3 ? theirs[n] : m->slots[n - 3];
+	int pid = pc_launch(m, start ? "start" : "finish", "plan", fds, n, &m->answer);
+	if (pid < 0)
+		return pid;
+	m->launcher = pid;
 	return 0;
 }
 
@@ -114,12 +130,11 @@ void pc_life_begin(struct monitor *m)
 		failed_here(m, PC_STEP_LAUNCHER, err);
 }
 
-/* Together with the pid it names a process for good. 0: not to be known, for there is no /proc. */
-static uint64_t start_time(int pid)
+uint64_t pc_stat_field(int pid, int field)
 {
 	char path[32] = "/proc/", stat[1024];
 	size_t n = 6 + pc_digits(path + 6, (uint64_t)pid);
-	uint64_t time = 0;
+	uint64_t value = 0;
 
 	for (const char *s = "/stat"; *s != '\0';)
 		path[n++] = *s++;
@@ -128,11 +143,11 @@ static uint64_t start_time(int pid)
 	long got = fd < 0 ? 0 : sys_read(fd, stat, sizeof stat - 1), at = got;
 	while (at > 0 && stat[at - 1] != ')') /* a name may hold anything, this too */
 		at--;
-	for (int spaces = 0; at < got && spaces < 20; at++) /* behind ")": field 3 and on */
+	for (int spaces = 0; at < got && spaces < field - 2; at++) /* behind ")": field 3 and on */
 		spaces += stat[at] == ' ';
 	for (; at < got && stat[at] >= '0' && stat[at] <= '9'; at++)
-		time = time * 10 + (uint64_t)(stat[at] - '0');
-	return time;
+		value = value * 10 + (uint64_t)(stat[at] - '0');
+	return value;
 }
 
 static void started(struct monitor *m, const struct pc_launch_answer *a, int tty)
@@ -144,7 +159,7 @@ static void started(struct monitor *m, const struct pc_launch_answer *a, int tty
 	}
 	m->phase = RUNNING;
 	m->pid = a->pid;
-	m->pid_started = start_time(m->pid);
+	m->pid_started = pc_stat_field(m->pid, STARTED_FIELD);
 	m->ran = true;
 	m->paused = false;
 	m->oom_killed = false;
@@ -153,6 +168,7 @@ static void started(struct monitor *m, const struct pc_launch_answer *a, int tty
 	pc_instant_now(&m->started);
 	m->finished = (struct instant){.at_ns = 0};
 	pc_event(m, "start", "");
+	pc_health_begin(m);
 	pc_state_write(m);
 	tell_starter(m, a);
 	if (m->stop_signal)
@@ -286,22 +302,43 @@ static void container_ended(struct monitor *m, const siginfo_t *info)
 	m->phase = DRAINING;
 	m->last_reads = LAST_READS;
 	pc_instant_now(&m->finished);
+	pc_health_end(m);
+}
+
+/* Who has ended, `pid` or (0) anybody, and is not reaped yet; 0: nobody. */
+static int ended(int pid)
+{
+	siginfo_t info = {.si_pid = 0};
+	int err = sys_waitid(pid ? P_PID : P_ALL, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+
+	return err < 0 ? 0 : info.si_pid;
+}
+
+/* Of those whom we know by now: while a launcher is at it, one of the others is what it has started. */
+static int next_ended(const struct monitor *m)
+{
+	if (m->phase == STARTING && m->answer >= 0)
+		return m->launcher ? ended(m->launcher) : 0;
+	if (m->health.check != CHECK_STARTING)
+		return ended(0);
+	int pid = m->health.launcher ? ended(m->health.launcher) : 0;
+	return pid || !m->pid ? pid : ended(m->pid);
 }
 
 void pc_life_reap(struct monitor *m)
 {
-	for (;;) {
-		const bool only_launcher = m->phase == STARTING && m->answer >= 0;
+	for (int pid; (pid = next_ended(m)) > 0;) {
 		siginfo_t info = {.si_pid = 0};
-		int err = only_launcher && m->launcher == 0
-				  ? -ECHILD
-				  : sys_waitid(only_launcher ? P_PID : P_ALL, m->launcher, &info, WEXITED | WNOHANG | __WALL, NULL);
-		if (err < 0 || info.si_pid == 0)
+		if (pid == m->health.pid) /* as long as it is not reaped its number is that of its own process group only */
+			(void)sys_kill(-pid, SIGKILL);
+		if (sys_waitid(P_PID, pid, &info, WEXITED | WNOHANG | __WALL, NULL) < 0)
 			return;
-		if (info.si_pid == m->launcher)
+		if (pid == m->launcher)
 			m->launcher = 0;
-		else if (info.si_pid == m->pid)
+		else if (pid == m->pid)
 			container_ended(m, &info);
+		else
+			(void)pc_health_reaped(m, &info);
 		/* else the child of a start that has failed, or one that another has gone on for (FORK) */
 	}
 }

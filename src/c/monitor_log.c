@@ -219,17 +219,22 @@ static void flush(struct log *l)
 		l->n = 0;
 		l->pending = 0;
 	}
-	if (l->max_size > 0 && l->size >= l->max_size)
+	if (l->fd >= 0 && l->max_size > 0 && l->size >= l->max_size)
 		rotate(l);
 }
 
 /* --- lines ------------------------------------------------------------------------------------------------------ */
 
-static void emit(struct log *l, int stream, const uint8_t *stamp, const uint8_t *data, size_t n)
+/* `more`: of the line follows. */
+static void emit(struct log *l, int stream, const uint8_t *stamp, const uint8_t *data, size_t n, bool more)
 {
 	struct line *line = &lines[stream];
 	const bool whole = n > 0 && data[n - 1] == '\n';
 
+	if (l->journal >= 0) {
+		pc_journal_send(l, stream, data, n - whole, more);
+		return;
+	}
 	if (!line->goes_on)
 		for (int i = 0; i < STAMP; i++)
 			line->stamp[i] = stamp[i];
@@ -263,7 +268,7 @@ void pc_log_write(struct log *l, int stream, const uint8_t *data, size_t n)
 	struct line *line = &lines[stream];
 	uint8_t stamp[STAMP];
 
-	if (l->fd < 0)
+	if (l->fd < 0 && l->journal < 0)
 		return;
 	stamp_now(stamp);
 	while (n > 0) {
@@ -276,13 +281,13 @@ void pc_log_write(struct log *l, int stream, const uint8_t *data, size_t n)
 		if (line->n == 0 && (ends || take == PIECE)) {
 			if (!ends)
 				take = whole_characters(data, take);
-			emit(l, stream, stamp, data, take);
+			emit(l, stream, stamp, data, take, !ends);
 		} else {
 			for (size_t i = 0; i < take; i++)
 				line->bytes[line->n++] = data[i];
 			if (ends || line->n == PIECE) {
 				const size_t whole = ends ? line->n : whole_characters(line->bytes, line->n);
-				emit(l, stream, stamp, line->bytes, whole);
+				emit(l, stream, stamp, line->bytes, whole, !ends);
 				for (size_t i = whole; i < line->n; i++)
 					line->bytes[i - whole] = line->bytes[i];
 				line->n -= (uint32_t)whole;
@@ -298,12 +303,12 @@ void pc_log_end(struct log *l)
 {
 	uint8_t stamp[STAMP];
 
-	if (l->fd < 0)
+	if (l->fd < 0 && l->journal < 0)
 		return;
 	stamp_now(stamp);
 	for (int s = 0; s < STREAMS; s++) {
 		if (lines[s].n > 0)
-			emit(l, s, stamp, lines[s].bytes, lines[s].n);
+			emit(l, s, stamp, lines[s].bytes, lines[s].n, false);
 		lines[s].n = 0;
 		lines[s].goes_on = false;
 	}

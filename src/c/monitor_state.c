@@ -107,19 +107,22 @@ static void add_instant(struct text *t, const char *name, const struct instant *
 	add(t, "\"");
 }
 
+static void add_byte(struct text *t, uint8_t c)
+{
+	static const char hex[] = "0123456789abcdef";
+	const char escaped[7] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], '\0'}, itself[2] = {(char)c, '\0'};
+
+	add(t, c < 0x20 || c >= 0x7f || c == '"' || c == '\\' ? escaped : itself);
+}
+
 /* A path that could not be removed, or a step's name. */
 static void add_text(struct text *t, const char *name, const char *value)
 {
-	static const char hex[] = "0123456789abcdef";
-
 	add(t, ",\"");
 	add(t, name);
 	add(t, "\":\"");
-	for (; *value != '\0' && t->n + 200 < ROOM; value++) {
-		const uint8_t c = (uint8_t)*value;
-		const char escaped[7] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15], '\0'}, itself[2] = {*value, '\0'};
-		add(t, c < 0x20 || c >= 0x7f || c == '"' || c == '\\' ? escaped : itself);
-	}
+	for (; *value != '\0' && t->n + 200 < ROOM; value++)
+		add_byte(t, (uint8_t)*value);
 	add(t, "\"");
 }
 
@@ -140,6 +143,8 @@ static const char *status_of(const struct monitor *m)
 	return "dead";
 }
 
+static const char *const health_names[] = {"starting", "healthy", "unhealthy"};
+
 static void describe(struct monitor *m, struct text *t)
 {
 	add(t, "{\"format\":1,\"status\":\"");
@@ -156,6 +161,7 @@ static void describe(struct monitor *m, struct text *t)
 	add_number(t, "restart_count", m->restarts);
 	add_bool(t, "stopped_by_request", m->asked);
 	add_number(t, "lost_log_bytes", m->log.lost);
+	add_text(t, "health", m->health.wanted && m->ran ? health_names[m->health.status] : "");
 	add_text(t, "error_step", m->failed.err ? pc_step_name(m->failed.step) : "");
 	add_number(t, "error_errno", (uint64_t)(uint32_t)m->failed.err);
 	add_number(t, "error_section", m->failed.section);
@@ -200,4 +206,57 @@ void pc_state_write(struct monitor *m)
 	t.n = 0;
 	describe(m, &t);
 	m->state_at = write_beside(m, &t) < 0 && write_over(m, &t) < 0 ? sys_now_ns() + RETRY_S * SECOND : FOREVER;
+}
+
+/* --- results of health checks ------------------------------------------------------------------------------------- */
+
+static int pour(int fd, struct text *t)
+{
+	long n = sys_write(fd, t->bytes, t->n);
+	int err = n < 0 ? (int)n : (size_t)n < t->n ? -ENOSPC : 0;
+
+	t->n = 0;
+	return err;
+}
+
+static int write_result(int fd, const struct health *h, const struct health_result *r, const uint8_t *output)
+{
+	struct text t;
+	int err = 0;
+
+	t.n = 0;
+	add(&t, "{\"format\":1");
+	add_number(&t, "number", h->number);
+	add_instant(&t, "start", &h->began);
+	add_instant(&t, "end", &r->ended);
+	add_number(&t, "exit_code", (uint64_t)(uint32_t)r->exit_code);
+	add_number(&t, "failing_streak", h->streak);
+	add_bool(&t, "timed_out", r->timed_out);
+	add_bool(&t, "cut", h->cut);
+	add_text(&t, "error_step", r->why.err ? pc_step_name(r->why.step) : "");
+	add_number(&t, "error_errno", (uint64_t)(uint32_t)r->why.err);
+	add_number(&t, "error_section", r->why.section);
+	add_number(&t, "error_arg", r->why.arg);
+	add(&t, ",\"output\":\"");
+	for (uint32_t i = 0; i < h->got && err == 0; i++) {
+		add_byte(&t, output[i]);
+		if (t.n + 10 > ROOM)
+			err = pour(fd, &t);
+	}
+	add(&t, "\"}\n");
+	return err < 0 ? err : pour(fd, &t);
+}
+
+/* Not synced: what it has changed of the state is, and the next one is not far. On a full disk there is none. */
+void pc_health_write(struct monitor *m, const struct health_result *r, const uint8_t *output)
+{
+	char name[] = "health.0";
+	scoped_fd int fd = sys_openat(m->data, "health.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	name[sizeof name - 2] = (char)('0' + m->health.number % HEALTH_RESULTS);
+	int err = fd < 0 ? fd : write_result(fd, &m->health, r, output);
+	if (err == 0)
+		err = sys_renameat(m->data, "health.new", m->data, name);
+	if (err < 0)
+		(void)sys_unlinkat(m->data, "health.new", 0);
 }

@@ -9,6 +9,9 @@
 struct chunk pc_chunk __attribute__((aligned(4096)));
 static uint8_t feed[4096];
 
+/* Of so much even a log of empty lines takes no more than three pages: not worth giving back. */
+enum { SMALL = 128 };
+
 static int open_pipes(struct monitor *m, int theirs[3])
 {
 	int pair[2], err;
@@ -77,7 +80,7 @@ bool pc_stream_read(struct monitor *m, int stream)
 	}
 	if (n == CHUNK)
 		grow(m, stream);
-	if (n > 4096)
+	if (n > SMALL)
 		m->dirty = true;
 	pc_log_write(&m->log, stream, pc_chunk.data, (size_t)n);
 	pc_clients_tell(m, stream == 0 ? PC_FRAME_STDOUT : PC_FRAME_STDERR, (uint32_t)n, false);

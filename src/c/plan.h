@@ -86,7 +86,7 @@ enum {
 
 /* op flags */
 enum {
-	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then */
+	PC_F_OPTIONAL = 1,   /* the path may be absent (ENOENT): nothing to do then; CGROUP_MAKE: it may be there (EEXIST) */
 	PC_F_RECURSIVE = 2,  /* TREE_CLONE, ROOT_READONLY */
 	PC_F_NOSYMLINK = 4,  /* MOUNT, MASK, READONLY, MAKE_NODE, MAKE_LINK: no symbolic link anywhere in the path;
 			      * TREE_CLONE: as well, and s1 is a directory */
@@ -110,7 +110,7 @@ enum {
 	X(NONE, 0)                                                                                                     \
 	/* prepare */                                                                                                  \
 	X(DIR_MAKE, PC_IN_P | PC_S1)                          /* mkdir s1, mode x, owner y:z */                        \
-	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot; x 1: it may be there */    \
+	X(CGROUP_MAKE, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* mkdir s1, open it as slot */                          \
 	X(CGROUP_OPEN, PC_IN_P | PC_S1 | PC_SLOT | PC_MAKES)  /* open the existing cgroup s1 as slot */                \
 	X(CGROUP_WRITE, PC_IN_P | PC_S1 | PC_S2 | PC_SLOT)    /* write s2 to the file s1 of slot */                    \
 	X(CGROUP_DEVICES, PC_IN_P | PC_SLOT | PC_BLOB)        /* attach the eBPF device program to slot */             \

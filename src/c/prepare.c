@@ -31,9 +31,9 @@ static int prepare_one(struct pc_job *job, const struct pc_op *op)
 		return err;
 	case PC_OP_CGROUP_MAKE:
 		err = sys_mkdirat(AT_FDCWD, s1, 0755);
-		if (err < 0 && (err != -EEXIST || !op->x))
+		if (err < 0 && !(err == -EEXIST && (op->flags & PC_F_OPTIONAL)))
 			return err;
-		if ((err = pc_cgroup_open(s1)) < 0 && !op->x)
+		if ((err = pc_cgroup_open(s1)) < 0 && !(op->flags & PC_F_OPTIONAL))
 			(void)sys_unlinkat(AT_FDCWD, s1, AT_REMOVEDIR); /* an op that fails has done nothing */
 		return err;
 	case PC_OP_CGROUP_OPEN:

@@ -293,6 +293,10 @@ static inline int sys_getsockopt(int fd, int level, int name, void *value, unsig
 {
 	return (int)PC_SYS5(SYS_getsockopt, fd, level, name, value, len);
 }
+static inline int sys_setsockopt(int fd, int level, int name, const void *value, unsigned len)
+{
+	return (int)PC_SYS5(SYS_setsockopt, fd, level, name, value, len);
+}
 static inline long sys_send(int fd, const void *buf, size_t n, int flags)
 {
 	return pc_syscall(SYS_sendto, fd, (long)buf, (long)n, flags, 0, 0);

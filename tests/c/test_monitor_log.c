@@ -42,7 +42,7 @@ static void in_pieces(const uint8_t *data, size_t n, struct log *l)
 
 static struct log new_log(void)
 {
-	struct log l = {.max_file = 1, .fd = -1};
+	struct log l = {.max_file = 1, .fd = -1, .journal = -1};
 
 	(void)unlinkat(dir, "log", 0);
 	CHECK_EQ(pc_log_open(&l, dir), 0);

@@ -316,6 +316,14 @@ def _switches(pid: int) -> list[str]:
         return [line for line in f if "ctxt_switches" in line]
 
 
+def test_short_lines_cost_little_either(roots: Roots) -> None:
+    with sh(
+        roots, "seq 1 1000; echo done; exec sleep 600"
+    ) as m:  # less than a page, which JSON makes seventy kilobytes
+        assert poll_until(lambda: m.log().endswith("done\n"), DEADLINE_S)
+        assert poll_until(lambda: _pss_kb(m.monitor_pid) <= 60), _pss_kb(m.monitor_pid)
+
+
 def test_it_costs_little_and_sleeps(roots: Roots) -> None:
     with sh(roots, "seq 1 100000; echo done; exec sleep 600") as m:
         assert poll_until(lambda: m.log().endswith("done\n"), DEADLINE_S)

@@ -13,12 +13,13 @@ from .errors import TemplateError
 from .execute import Template, parse
 from .functions import Function
 from .json_text import json_text
-from .values import Empty, Headers, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, Time
+from .values import Duration, Empty, Headers, Int64, NilList, NilMap, NilPointer, Number, Row, Struct, Time
 
 __all__ = [
     "Empty",
     "Function",
     "Headers",
+    "Duration",
     "Int64",
     "NilList",
     "NilMap",

@@ -7,7 +7,7 @@ from typing import Any
 from . import verbs
 from .numbers import float_text
 from .quoting import quoted
-from .values import NilList, NilMap, NilPointer, NoValue, Row, Struct, go_type
+from .values import Duration, NilList, NilMap, NilPointer, NoValue, Row, Struct, go_type
 
 __all__ = ["plain", "shown", "sprint", "sprintf", "sprintln"]
 
@@ -34,6 +34,10 @@ def plain(value: Any, mode: str = "v", depth: int = 0) -> str:
         return "true" if value else "false"
     if value is None or isinstance(value, (NoValue, NilPointer)):
         return f"({go_type(value)})(nil)" if mode == "#v" else "<nil>"
+    if isinstance(value, Duration) and mode != "#v":
+        from ...durations import duration_text
+
+        return duration_text(int(value))
     if isinstance(value, int):
         return str(int(value))
     if isinstance(value, float):

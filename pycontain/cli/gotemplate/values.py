@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_VALUE",
     "Byte",
+    "Duration",
     "Empty",
     "Headers",
     "Int64",
@@ -97,6 +98,10 @@ class Int64(int):
     """A number that Docker declares as int64; a number in a template is an ``int``."""
 
 
+class Duration(Int64):
+    """Nanoseconds, in JSON a number; printed they are ``1m30s``."""
+
+
 class Byte(int):
     """One byte of a text, by ``index``: uint8."""
 
@@ -115,7 +120,7 @@ class Time(str):
 
 
 _NAMES: dict[type, str] = {
-    NoValue: "<nil>", bool: "bool", int: "int", Int64: "int64", Byte: "uint8", float: "float64", str: "string",
+    NoValue: "<nil>", bool: "bool", int: "int", Int64: "int64", Duration: "time.Duration", Byte: "uint8", float: "float64", str: "string",
     Number: "json.Number", Time: "time.Time", type(None): "interface {}",
 }  # fmt: skip
 
