@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .roots import Roots
     from .userns import Mappings
 
-__all__ = ["create", "start"]
+__all__ = ["create", "make_layer", "start"]
 
 _NAME_TRIES = 20
 _GONE_WITHIN_S = 10.0
@@ -213,14 +213,14 @@ def _ready(
     made = plan(spec, facts, place).with_process(
         (init_target(resolved), "--", *found.args) if request.init else found.args, env
     )
-    _make_layer(layer, maps, resolved)
+    make_layer(layer, maps, resolved)
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
     return made, slots, env
 
 
-def _make_layer(layer: str, maps: Mappings, resolved: Resolved) -> None:
+def make_layer(layer: str, maps: Mappings, resolved: Resolved) -> None:
     """At the first start: its copy-on-write layer, and the volumes that its image declares."""
     rootfs: RootFS = resolved.rootfs
     if not os.path.isdir(f"{layer}/work"):

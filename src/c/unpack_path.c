@@ -215,5 +215,10 @@ int unpack_remember_parent(struct pc_unpack *u, struct unpack_path *p, int *fd)
 int unpack_clear(struct pc_unpack *u, int parent, const char *name)
 {
 	u->stale = true; /* the fds stay good for the entry at hand */
-	return pc_tree_remove_at(parent, name);
+	if (!(u->o.flags & PC_UNPACK_PLAIN))
+		return pc_tree_remove_at(parent, name);
+	int err = sys_unlinkat(parent, name, 0); /* who shares the directory may have put another one there by now */
+	if (err == -EISDIR)
+		return tar_fault(&u->error, PC_UNPACK_OVER_DIRECTORY, 0, 0);
+	return err == -ENOENT ? 0 : err;
 }
