@@ -314,6 +314,11 @@ def make_userns(uid_map: str, gid_map: str) -> int:
     return _check(lib.pc_make_userns(uid_map.encode(), gid_map.encode()), "user namespace")
 
 
+def act_as(uid: int, gid: int) -> None:
+    """From here on this thread makes files as this user and group, with all of its powers."""
+    _check(lib.pc_act_as(uid, gid), "setfsuid")
+
+
 def mount_attributes(fd: int, set_: int, clear: int = 0, *, userns_fd: int = -1, recursive: bool = False) -> None:
     """mount_setattr of the mount behind ``fd``; ``userns_fd`` >= 0 is its id map."""
     _check(lib.pc_mount_attributes(fd, set_, clear, userns_fd, recursive), "mount_setattr")

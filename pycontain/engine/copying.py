@@ -13,6 +13,7 @@ import os
 import stat
 from contextlib import contextmanager
 
+from .. import _native
 from ..errors import Conflict, InvalidArgument
 from ..image.compression import compression_of, decompressed
 from ..image.pack import pack_tree
@@ -130,11 +131,12 @@ def copy_in(
         with _destination(place, to) as target:
             name = target.name_for(found, place, to)
             with _writer(root, target, to, keep_owners=keep_owners) as writer, _packed(found, name, None) as packed:
-                return _pour(packed, writer)
+                with _as_root_of(root):
+                    return _pour(packed, writer)
 
 
 def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, keep_owners: bool = True) -> int:
-    """A tar into the directory ``path`` of the container: plain, or compressed by gzip, bzip2, xz or zstd. Answers with its bytes.
+    """A tar into the directory ``path`` of the container: plain, or compressed by gzip, xz or zstd. Answers with its bytes.
 
     The tar is hostile, too: no name of it leads out of ``path``, and a link in the way is followed inside ``path``.
     """
@@ -145,7 +147,8 @@ def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, kee
             if not target.is_dir:
                 raise InvalidArgument(f'destination "{place.shown(to)}" must be a directory')
             with _writer(root, target, to, keep_owners=keep_owners) as writer:
-                return _feed(stream, writer.feed, writer)
+                with _as_root_of(root):
+                    return _feed(stream, writer.feed, writer)
 
 
 # --- the ends ---------------------------------------------------------------------------------------------------------
@@ -199,6 +202,19 @@ def _writer(root: ContainerRoot, target: Destination, path: bytes, *, keep_owner
     if keep_owners:
         return TreeWriter(target.fd, what, uid_map=root.uid_map, gid_map=root.gid_map)
     return TreeWriter(target.fd, what, owner=(_outside(root.uid_map), _outside(root.gid_map)))
+
+
+@contextmanager
+def _as_root_of(root: ContainerRoot) -> Iterator[None]:
+    """Files are made by the container's root meanwhile: a volume whose owners are translated knows nobody else."""
+    if not root.uid_map:
+        yield
+        return
+    _native.act_as(_outside(root.uid_map), _outside(root.gid_map))
+    try:
+        yield
+    finally:
+        _native.act_as(os.geteuid(), os.getegid())
 
 
 def _outside(ranges: tuple[tuple[int, int, int], ...]) -> int:

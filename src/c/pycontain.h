@@ -140,6 +140,9 @@ int pc_remove_tree(const char *path);
 /* Kills everything in the cgroup directory and removes it with its children. 0 when it is gone. */
 int pc_remove_cgroup(const char *path);
 
+/* From here on this thread makes files as this user and group, with all of its powers. */
+int pc_act_as(uint32_t uid, uint32_t gid);
+
 int pc_openat2(int32_t dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int pc_syncfs(int32_t fd);
 /* The number of `name` for the architecture `audit_arch`, by libseccomp: negative when that architecture lacks it.

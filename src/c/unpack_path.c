@@ -217,7 +217,13 @@ int unpack_clear(struct pc_unpack *u, int parent, const char *name)
 	u->stale = true; /* the fds stay good for the entry at hand */
 	if (!(u->o.flags & PC_UNPACK_PLAIN))
 		return pc_tree_remove_at(parent, name);
-	int err = sys_unlinkat(parent, name, 0); /* who shares the directory may have put another one there by now */
+	/* Outside the container's mount namespace the kernel would unlink what something is mounted on in there, and the mount
+	 * would go. */
+	struct statx st;
+	int err = sys_statx(parent, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st);
+	if (err == 0 && st.stx_attributes & STATX_ATTR_MOUNT_ROOT && !S_ISDIR(st.stx_mode))
+		return -EBUSY;
+	err = sys_unlinkat(parent, name, 0); /* who shares the directory may have put another one there by now */
 	if (err == -EISDIR)
 		return tar_fault(&u->error, PC_UNPACK_OVER_DIRECTORY, 0, 0);
 	return err == -ENOENT ? 0 : err;
