@@ -40,6 +40,7 @@ _LAYER_FAULTS = (
     errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG,
     errno.EXDEV, errno.EMLINK, errno.ERANGE, errno.E2BIG,
 )  # fmt: skip
+_BY_LINK = (errno.EEXIST, errno.ELOOP, errno.ENOENT)
 # By the C core's names (src/c/tar.h): what is wrong with the archive, and what an entry asks for and may not have.
 _MALFORMED = {
     "truncated": "the archive is truncated: {a} bytes expected, {b} left",
@@ -267,7 +268,10 @@ def _failed(f: UnpackFailure, name: str, doing: str) -> PycontainError:
         return Unsupported(
             f"{what}: device nodes, owners, whiteouts and file capabilities need root on the host; run as root"
         )
-    if f.errno in _LAYER_FAULTS and doing.startswith("cannot unpack"):
-        return InvalidArgument(f"{what}: the layer contradicts itself")
+    if f.errno in _LAYER_FAULTS:
+        if doing.startswith("cannot unpack"):
+            return InvalidArgument(f"{what}: the layer contradicts itself")
+        in_the_way = ": a link on its way leads to nothing below the destination" if f.errno in _BY_LINK else ""
+        return InvalidArgument(f"{what}{in_the_way}")
     hint = ": free some space" if f.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return SetupFailed(what + hint, step="unpack", errno=f.errno)
