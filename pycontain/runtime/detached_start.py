@@ -12,9 +12,9 @@ from ..image.usage import hold_rootfs
 from ..image.workspace import replace_file
 from ..plan import plan
 from ..plan_bytes import Place
-from ..plan_namespaces import host_id
 from ..record import replaced
 from . import monitor, names, volumes
+from .at_rest import make_upper
 from .detached import (
     Detached,
     Logging,
@@ -223,11 +223,7 @@ def _ready(
 def make_layer(layer: str, maps: Mappings, resolved: Resolved) -> None:
     """At the first start: its copy-on-write layer, and the volumes that its image declares."""
     rootfs: RootFS = resolved.rootfs
-    if not os.path.isdir(f"{layer}/work"):
-        os.makedirs(f"{layer}/upper", 0o755, exist_ok=True)
-        os.chmod(f"{layer}/upper", 0o755)
-        os.chown(f"{layer}/upper", host_id(maps[0], 0) or 0, host_id(maps[1], 0) or 0)
-        os.mkdir(f"{layer}/work", 0o700)
+    make_upper(layer, maps)
     directory = volumes.directory_of(layer)
     if resolved.volumes and not os.path.isdir(directory):
         try:

@@ -20,7 +20,9 @@ from ..plan_view import plan_view
 from ..record import record
 from ..request import RunRequest
 from . import detached, detached_start, foreground
+from .at_rest import looked_into, triples
 from .failure import describe
+from .foreground import Foreground
 from .look import look
 from .session import Session
 from .shapes import generated
@@ -31,15 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .detached import Detached
-    from .foreground import Foreground
     from .roots import Roots
-    from .userns import Mappings
 
 __all__ = ["ContainerRoot", "opened_root"]
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DEADLINE_NS = 60_000_000_000
-_IdMap = tuple[tuple[int, int, int], ...]
 
 
 @record
@@ -48,8 +47,8 @@ class ContainerRoot:
 
     fd: int
     name: str
-    uid_map: _IdMap
-    gid_map: _IdMap
+    uid_map: tuple[tuple[int, int, int], ...]
+    gid_map: tuple[tuple[int, int, int], ...]
 
 
 @contextmanager
@@ -59,24 +58,9 @@ def opened_root(roots: Roots, text: str) -> Iterator[ContainerRoot]:
     Raises: ContainerNotFound; Conflict: it has just ended, or waits for its next start; and as a start's: its image is gone, the
     source of a mount is missing.
     """
-    kept = detached.find(roots, text)
-    if kept is None:
-        with _of_running(foreground.find(roots, text)) as root:
+    with looked_into(roots, text) as found:
+        with _of_running(found) if isinstance(found, Foreground) else _of_stopped(roots, found) as root:
             yield root
-        return
-    state = detached.state_of(roots, kept)
-    if not state.pid:
-        with detached.changing(roots, kept.id):
-            kept = detached.load(roots, kept.id)
-            state = detached.state_of(roots, kept, locked=True)
-            if not state.is_alive:
-                with _of_stopped(roots, kept) as root:
-                    yield root
-                return
-    if not state.pid:
-        raise Conflict(f"container {kept.name} is about to be restarted: try again, or stop it")
-    with _of_running(detached.as_running(roots, kept, state)) as root:
-        yield root
 
 
 @contextmanager
@@ -144,7 +128,7 @@ def _of_stopped(roots: Roots, found: Detached) -> Iterator[ContainerRoot]:
                 pass
             except _native.StartFailure as failure:
                 raise describe(failure, made, who=found.name, program="", env_path=None) from None
-            uid_map, gid_map = _triples(maps)
+            uid_map, gid_map = triples(maps)
             yield ContainerRoot(fd=seen.fds[0], name=found.name, uid_map=uid_map, gid_map=gid_map)
         finally:
             seen.close()
@@ -152,11 +136,3 @@ def _of_stopped(roots: Roots, found: Detached) -> Iterator[ContainerRoot]:
     finally:
         if image_fd >= 0:
             os.close(image_fd)
-
-
-def _triples(maps: Mappings) -> tuple[_IdMap, _IdMap]:
-    uids, gids = maps
-    return (
-        tuple([(m.container_id, m.host_id, m.size) for m in uids]),
-        tuple([(m.container_id, m.host_id, m.size) for m in gids]),
-    )
