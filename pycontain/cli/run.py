@@ -28,9 +28,13 @@ def main(argv: list[str], roots: Roots) -> int:
     values, words = read(COMMAND, argv)
     request = request_of(values, words, os.environ)
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
+    if values.detach_keys:
+        from .detach_keys import detach_keys
+
+        converted("detach_keys", detach_keys, values.detach_keys)
     if values.detach:
         return _detach(request, values, roots)
-    if values.restart or values.log_driver or values.log_opt or values.stop_timeout:
+    if values.detach_keys or values.restart or values.log_driver or values.log_opt or values.stop_timeout:
         from .detach import check_attached
 
         check_attached(values)

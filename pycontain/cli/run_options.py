@@ -19,6 +19,7 @@ _OPTIONS = (
     Option("--cpus", "N", "at most N CPUs' worth of time, from 0.01 (0: no limit)"),
     Option("--cpuset-cpus", "LIST", "run on these CPUs only: 0-3,5 (all)"),
     Option("-d --detach", "", "leave it running, and print its id"),
+    Option("--detach-keys", "KEYS", "with -d: as with Docker, without meaning; `pycontain attach --detach-keys`"),
     Option("--device", "NODE[:INSIDE][:rwm]", "make a device node usable inside", repeat=True),
     Option("--device-read-bps", "NODE:SIZE", "at most SIZE bytes a second read from a device", repeat=True),
     Option("--device-read-iops", "NODE:COUNT", "at most COUNT reads a second from a device", repeat=True),
@@ -79,7 +80,7 @@ _OPTIONS = (
 _LIFE = "it comes later; leave out {}"
 _NETWORK = "bridge networks come later; leave it out, and use --network none or host"
 _LATER = {
-    **{name: _LIFE.format(name) for name in ("--detach-keys", "--no-healthcheck")},
+    "--no-healthcheck": _LIFE.format("--no-healthcheck"),
     **{f"--health-{name}": _LIFE.format(f"--health-{name}") for name in ("cmd", "interval", "retries", "timeout")},
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--link"), _NETWORK),
     **dict.fromkeys(

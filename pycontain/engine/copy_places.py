@@ -101,7 +101,9 @@ class Destination:
         if self.is_dir:
             return source.name
         if self.exists and source.is_dir:
-            raise InvalidArgument(f"cannot copy a directory to {place.shown(path)}, which is a file: cannot copy directory")
+            raise InvalidArgument(
+                f"cannot copy a directory to {place.shown(path)}, which is a file: cannot copy directory"
+            )
         if not self.exists and self.wants_directory and not source.is_dir:
             raise NotFound(
                 f"cannot copy a file to {place.shown(path)}: no such directory: make it first, or leave out the slash at the end"
@@ -193,8 +195,10 @@ def _in_directory(place: Place, fd: int, path: bytes, name: bytes, asked: bytes)
     if stat.S_ISLNK(mode):
         return os.readlink(name, dir_fd=fd) + (b"/" if wants_directory else b"")
     if wants_directory:
-        raise place.refused(asked, OSError(errno.ENOTDIR, "")) if not place.container else InvalidArgument(
-            f"cannot copy to {place.shown(asked)}: it is not a directory"
+        raise (
+            place.refused(asked, OSError(errno.ENOTDIR, ""))
+            if not place.container
+            else InvalidArgument(f"cannot copy to {place.shown(asked)}: it is not a directory")
         )
     if not stat.S_ISREG(mode):
         raise InvalidArgument(f'destination "{place.shown(asked)}" must be a directory or a regular file')

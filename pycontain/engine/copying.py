@@ -146,9 +146,8 @@ def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, kee
         with _destination(place, to) as target:
             if not target.is_dir:
                 raise InvalidArgument(f'destination "{place.shown(to)}" must be a directory')
-            with _writer(root, target, to, keep_owners=keep_owners) as writer:
-                with _as_root_of(root):
-                    return _feed(stream, writer.feed, writer)
+            with _writer(root, target, to, keep_owners=keep_owners) as writer, _as_root_of(root):
+                return _feed(stream, writer.feed, writer)
 
 
 # --- the ends ---------------------------------------------------------------------------------------------------------

@@ -125,9 +125,7 @@ def pack_merged(
     )
 
 
-def pack_tree(
-    fd: int, *, is_dir: bool, name: bytes = b"", uid_map: IdMap = (), gid_map: IdMap = ()
-) -> PackReader:
+def pack_tree(fd: int, *, is_dir: bool, name: bytes = b"", uid_map: IdMap = (), gid_map: IdMap = ()) -> PackReader:
     """What is behind ``fd`` (O_PATH will do), a directory with all that is in it or anything else, as it is at this moment:
     through mounts, but those of the kernel's own file systems are empty; no mark of overlayfs means anything.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from typing_extensions import Self
+
     from .._native import UnpackFailure
 
 __all__ = ["LayerLimits", "LayerStats", "LayerWriter", "TreeWriter", "unpack_layer"]
@@ -153,9 +155,11 @@ class LayerWriter:
             )
         except OSError as error:  # no memory, or no descriptor left
             number = error.errno or 0
-            raise SetupFailed(f"{what}: {os.strerror(number)} ({errno_name(number)})", step="unpack", errno=number) from error
+            raise SetupFailed(
+                f"{what}: {os.strerror(number)} ({errno_name(number)})", step="unpack", errno=number
+            ) from error
 
-    def __enter__(self) -> LayerWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -237,9 +241,7 @@ def _in_words(f: UnpackFailure, doing: str) -> PycontainError:
     if f.fault == "system":
         return _failed(f, name, doing)
     if f.fault == "unmapped":
-        return Unsupported(
-            f"{doing}: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids"
-        )
+        return Unsupported(f"{doing}: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids")
     if f.fault in _REJECTED:
         why = f"entry {name}: {_REJECTED[f.fault].format_map(values)}"
     elif f.fault in _LIMITS:

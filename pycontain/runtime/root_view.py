@@ -31,6 +31,7 @@ from .slots import slots_for
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from .detached import Detached
     from .roots import Roots
@@ -58,9 +59,12 @@ def opened_root(roots: Roots, text: str) -> Iterator[ContainerRoot]:
     Raises: ContainerNotFound; Conflict: it has just ended, or waits for its next start; and as a start's: its image is gone, the
     source of a mount is missing.
     """
-    with looked_into(roots, text) as found:
-        with _of_running(found) if isinstance(found, Foreground) else _of_stopped(roots, found) as root:
-            yield root
+    with looked_into(roots, text) as found, _of(roots, found) as root:
+        yield root
+
+
+def _of(roots: Roots, found: Foreground | Detached) -> AbstractContextManager[ContainerRoot]:
+    return _of_running(found) if isinstance(found, Foreground) else _of_stopped(roots, found)
 
 
 @contextmanager

@@ -139,7 +139,14 @@ IN = (
     ("-", "ct:/work/f"),
     ("-", "ct:/work/ld"),
 )
-WORDS = (("ct:/a", "ct:/b"), ("h/f", "h/g"), ("", "ct:/b"), ("ct:/work/f", ""), ("nosuch:/a", "h/g"), ("h/f", "nosuch:/a"))
+WORDS = (
+    ("ct:/a", "ct:/b"),
+    ("h/f", "h/g"),
+    ("", "ct:/b"),
+    ("ct:/work/f", ""),
+    ("nosuch:/a", "h/g"),
+    ("h/f", "nosuch:/a"),
+)
 
 
 def _archive(prefix: str, *, without: str = "") -> bytes:

@@ -48,7 +48,9 @@ def facts(root: Path, *, owners: bool = False) -> dict[bytes, tuple[Any, ...]]:
             what: Any = b""
             if stat.S_ISLNK(info.st_mode):
                 what = os.readlink(path)
-            elif stat.S_ISREG(info.st_mode):  # not the contents: who compares megabytes in an assertion waits for the difference
+            elif stat.S_ISREG(
+                info.st_mode
+            ):  # not the contents: who compares megabytes in an assertion waits for the difference
                 what = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest()
             attributes = () if stat.S_ISLNK(info.st_mode) else tuple(sorted(os.listxattr(path)))
             when = info.st_mtime_ns if info.st_mtime_ns == WHEN_NS else 0

@@ -34,7 +34,17 @@ def exported(name: str) -> dict[str, tuple[int, int, bytes]]:
 
 @pytest.mark.parametrize("userns", [(), ("--userns", "0:200000:65536")])
 def test_a_stopped_one(userns: tuple[str, ...], roots: Roots) -> None:
-    run("--name", "web", *userns, "-e", "B=2", "base", "sh", "-c", "echo new > /root/new; chown 7:8 /root/new; rm /etc/group")
+    run(
+        "--name",
+        "web",
+        *userns,
+        "-e",
+        "B=2",
+        "base",
+        "sh",
+        "-c",
+        "echo new > /root/new; chown 7:8 /root/new; rm /etc/group",
+    )
     command("wait", "web")
     found = exported("web")
     assert found["root/new"] == (7, 8, b"new\n") and "etc/group" not in found and found["etc/passwd"][:2] == (0, 0)

@@ -101,7 +101,9 @@ def test_a_container_whose_program_is_missing(place: Path) -> None:
 
 def test_what_the_host_image_hides_stays_hidden() -> None:
     _in_state("web", "created")
-    assert "Could not find the file /etc/shadow in container web" in command("cp", "web:/etc/shadow", "-", code=1).stderr
+    assert (
+        "Could not find the file /etc/shadow in container web" in command("cp", "web:/etc/shadow", "-", code=1).stderr
+    )
 
 
 # --- owners -----------------------------------------------------------------------------------------------------------
@@ -231,7 +233,9 @@ def test_a_tar_on_standard_input(program: str, roots: Roots) -> None:
 
 def test_a_tar_that_is_cut_short() -> None:
     _in_state("web", "created")
-    done = subprocess.run([*PYCONTAIN, "cp", "-", "web:/srv"], input=_tar(one="1")[:600], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*PYCONTAIN, "cp", "-", "web:/srv"], input=_tar(one="1")[:600], capture_output=True, timeout=60
+    )
     assert done.returncode == 1 and b"cannot copy to web:/srv: malformed tar" in done.stderr
 
 
@@ -254,7 +258,7 @@ def test_what_a_path_is(place: Path, roots: Roots) -> None:
 def test_what_it_says(place: Path) -> None:
     (place / "file").write_text("x")
     _in_state("web", "created")
-    script = 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)'
+    script = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
     for options, said in (((), "Successfully copied 2.05kB to web:/srv/x"), (("-q",), "")):
         done = subprocess.run(
             [PYCONTAIN[0], "-c", script, *PYCONTAIN, "cp", *options, str(place / "file"), "web:/srv/x"],

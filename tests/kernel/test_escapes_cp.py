@@ -17,7 +17,7 @@ import pytest
 from attacks import decoys
 from attacks import swapper as living_swapper
 from probes import listing
-from staying import PYCONTAIN, SLEEPER, command, run
+from staying import PYCONTAIN, SLEEPER, command, run, saying
 
 from pycontain.engine import copying
 from pycontain.errors import InvalidArgument, NotFound, PycontainError
@@ -183,7 +183,9 @@ def test_a_second_copy_does_not_write_through_the_first_ones_link(
 # --- hostile tars -----------------------------------------------------------------------------------------------------
 
 
-def _entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"") -> tuple[tarfile.TarInfo, bytes]:
+def _entry(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b""
+) -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, len(data)
     return info, data
@@ -215,7 +217,7 @@ def test_a_hostile_tar_stays_below_its_destination(
     }[way]
     _victim(state, volume)
     try:
-        copying.archive_in(roots, "web", "/s", io.BytesIO(tar))  # type: ignore[arg-type]
+        copying.archive_in(roots, "web", "/s", io.BytesIO(tar))
     except InvalidArgument:
         assert way != "absolute"
     if way == "absolute":
@@ -244,7 +246,12 @@ def test_fifos_sockets_and_devices_are_not_opened(volume: Path, host: Path, root
     terminals = len(os.listdir("/dev/pts"))
     found = _archived(roots, "/s")
     kinds = {name: each.type for name, each in found.items() if isinstance(each, tarfile.TarInfo) and not each.isdir()}
-    assert kinds == {"s/b": tarfile.SYMTYPE, "s/fifo": tarfile.FIFOTYPE, "s/tty": tarfile.CHRTYPE, "s/disk": tarfile.BLKTYPE}
+    assert kinds == {
+        "s/b": tarfile.SYMTYPE,
+        "s/fifo": tarfile.FIFOTYPE,
+        "s/tty": tarfile.CHRTYPE,
+        "s/disk": tarfile.BLKTYPE,
+    }
     assert isinstance(_archived(roots, "/s/fifo")["fifo"], tarfile.TarInfo)
     disk = _archived(roots, "/s/disk")["disk"]
     assert isinstance(disk, tarfile.TarInfo) and (disk.devmajor, disk.devminor) == (7, 99)
@@ -289,7 +296,9 @@ def test_nothing_of_the_container_is_loaded(volume: Path, host: Path, roots: Roo
 
 def test_a_program_that_has_changed_its_root(host: Path, roots: Roots) -> None:
     """Who is root inside may chroot: what it then shows is still the container's."""
-    run("--name", "web", "host", "sh", "-c", "mkdir -p /tmp/r; cp -a /bin /lib /lib64 /usr/bin/sleep /tmp/r 2>/dev/null; echo up; exec chroot /tmp/r /sleep 1000")
+    program = "import os, time; os.mkdir('/tmp/r'); os.chroot('/tmp/r'); print('up', flush=True); time.sleep(1000)"
+    run("--name", "web", "host", "python3", "-c", program)
+    saying("web", "up")
     for path in (f"{host}/secret", "/" + "../" * 40 + f"{host}/secret"):
         with pytest.raises(NotFound):
             _archived(roots, path)
