@@ -55,6 +55,9 @@ def _cp(values: Values, words: list[str], command: Command, roots: Roots) -> int
         raise InvalidArgument("copying between containers is not supported: copy to this machine first, then from it")
     if not source_in and not target_in:
         raise InvalidArgument("must specify at least one container source: write CONTAINER:PATH for one of the two")
+    from .as_root import become_root_for
+
+    become_root_for(roots, source_in or target_in)
     from ..engine import copying
 
     if target == "-" and source_in:

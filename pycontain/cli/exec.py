@@ -70,7 +70,8 @@ def _exec(
     entry = entry_of_found(find_running(roots, words[0]), sealed_programs())
     request = ExecRequest(
         args=tuple(words[1:]), env=env, user=user, workdir=values.workdir, privileged=values.privileged,
-        terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0), follows=not (values.detach or may_leave),  # one on a terminal is hung up with it
+        terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0),
+        follows=not (values.detach or may_leave),  # one on a terminal is hung up with it
     )  # fmt: skip
 
     def begin(stdin: int, stdout: int, stderr: int) -> Executing:

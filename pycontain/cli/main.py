@@ -83,7 +83,6 @@ _AS_ROOT = frozenset(
         "image_prune",
         "image_tree",
         "commit",
-        "cp",
         "export",
         "kill",
         "stop",

@@ -24,7 +24,7 @@ from .copy_places import Place, clean, find_destination, find_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from ..image.pack import PackReader
@@ -99,9 +99,12 @@ def archive_out(roots: Roots, container: str, path: str, *, follow: bool = False
     Owners are those that the container sees, times to the nanosecond. ``follow``: a link at its end is. Memory is bounded.
     """
     asked = _clean(path)
-    with opened_root(roots, container) as root, _source(_place(root), asked, follow=follow) as source:
-        with _packed(source, source.name, root) as packed:
-            yield Archive(_info(source, asked), packed)
+    with (
+        opened_root(roots, container) as root,
+        _source(_place(root), asked, follow=follow) as source,
+        _packed(source, source.name, root) as packed,
+    ):
+        yield Archive(_info(source, asked), packed)
 
 
 def copy_out(
@@ -110,14 +113,16 @@ def copy_out(
     """Answers with the bytes, as Docker counts them. All is this process's user's, or, with ``keep_owners``, whose it is in the
     container. Set-user-ID bits, file capabilities and access lists stay behind, and a device is its owner's alone: a container
     could give them to any file."""
-    asked, to = _clean(path), _here(destination)
-    with opened_root(roots, container) as root, _source(_place(root), asked, follow=follow) as source:
-        with _destination(Place(), to) as found:
-            name = found.name_for(source, Place(), to)
-            owner = None if keep_owners else (os.geteuid(), os.getegid())
-            with TreeWriter(_directory(found), f"cannot copy to {destination}", owner=owner, sober=True) as writer:
-                with _packed(source, name, root) as packed:
-                    return _pour(packed, writer)
+    asked, to, here = _clean(path), _here(destination), Place()
+    owner = None if keep_owners else (os.geteuid(), os.getegid())
+    with (
+        opened_root(roots, container) as root,
+        _source(_place(root), asked, follow=follow) as source,
+        _destination(here, to) as found,
+        _packed(source, found.name_for(source, here, to), root) as packed,
+        TreeWriter(found.fd, f"cannot copy to {destination}", owner=owner, sober=True) as writer,
+    ):
+        return _pour(packed, writer)
 
 
 def copy_in(
@@ -126,13 +131,15 @@ def copy_in(
     """Answers with the bytes, as Docker counts them. All is the container's root's, or, with ``keep_owners``, of the same ids in
     the container as here."""
     asked, to = _here(source), _clean(path)
-    with _source(Place(), asked, follow=follow) as found, opened_root(roots, container) as root:
-        place = _place(root)
-        with _destination(place, to) as target:
-            name = target.name_for(found, place, to)
-            with _writer(root, target, to, keep_owners=keep_owners) as writer, _packed(found, name, None) as packed:
-                with _as_root_of(root):
-                    return _pour(packed, writer)
+    with (
+        _source(Place(), asked, follow=follow) as found,
+        opened_root(roots, container) as root,
+        _destination(_place(root), to) as target,
+        _packed(found, target.name_for(found, _place(root), to), None) as packed,
+        _writer(root, target, to, keep_owners=keep_owners) as writer,
+        _as_root_of(root),
+    ):
+        return _pour(packed, writer)
 
 
 def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, keep_owners: bool = True) -> int:
@@ -141,13 +148,11 @@ def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, kee
     The tar is hostile, too: no name of it leads out of ``path``, and a link in the way is followed inside ``path``.
     """
     to = _clean(path)
-    with opened_root(roots, container) as root:
-        place = _place(root)
-        with _destination(place, to) as target:
-            if not target.is_dir:
-                raise InvalidArgument(f'destination "{place.shown(to)}" must be a directory')
-            with _writer(root, target, to, keep_owners=keep_owners) as writer, _as_root_of(root):
-                return _feed(stream, writer.feed, writer)
+    with opened_root(roots, container) as root, _destination(_place(root), to) as target:
+        if not target.is_dir:
+            raise InvalidArgument(f'destination "{_place(root).shown(to)}" must be a directory')
+        with _writer(root, target, to, keep_owners=keep_owners) as writer, _as_root_of(root):
+            return _feed(stream, writer)
 
 
 # --- the ends ---------------------------------------------------------------------------------------------------------
@@ -183,10 +188,6 @@ def _destination(place: Place, path: bytes) -> Iterator[Destination]:
         yield found
     finally:
         found.close()
-
-
-def _directory(found: Destination) -> int:
-    return found.fd
 
 
 def _packed(source: Source, name: bytes, root: ContainerRoot | None) -> PackReader:
@@ -245,12 +246,12 @@ def _pour(packed: PackReader, writer: TreeWriter) -> int:
     return _size(packed)
 
 
-def _feed(stream: BinaryIO, feed: Callable[[bytes], None], writer: TreeWriter) -> int:
+def _feed(stream: BinaryIO, writer: TreeWriter) -> int:
     first = stream.read(_PREFIX)
     plain = decompressed(_Again(first, stream), compression_of(first))  # type: ignore[arg-type]
     size = 0
     while data := plain.read(_CHUNK):
-        feed(data)
+        writer.feed(data)
         size += len(data)
     writer.finish()
     return size

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from copies import facts, special_tree
+from ordinary_user import OrdinaryUser
 from staying import PYCONTAIN, SLEEPER, command, run
 
 from pycontain.engine import copying
@@ -300,3 +301,35 @@ def test_a_start_waits_for_a_copy(roots: Roots) -> None:
         assert command("ps", "-q").stdout == ""
     assert starting.wait(30) == 0
     assert command("ps", "-q").stdout != ""
+
+
+@pytest.mark.parametrize("userns", [(), ("--userns", "0:1:1000")])
+def test_an_ordinary_users(userns: tuple[str, ...], user: OrdinaryUser) -> None:
+    def done(*words: str) -> str:
+        ended = user.pycontain(*words)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    tree = user.home / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub/file").write_text("in\n")
+    (user.home / "data").mkdir()
+    for path in (tree, tree / "sub", tree / "sub/file", user.home / "data"):
+        os.chown(path, user.uid, user.uid)
+    done("create", "--name", "kept", "-v", f"{user.home}/data:/mnt", *userns, "host", "sleep", "100")
+    try:
+        done("cp", "tree", "kept:/tmp")
+        done("cp", "kept:/tmp/tree", "out1")
+        done("start", "kept")
+        done("cp", "kept:/tmp/tree/sub/file", "out2")
+        assert done("exec", "kept", "stat", "-c", "%u", "/tmp/tree/sub/file") == "0\n"
+        names = ["out1/sub/file", "out2"]
+        if not userns:  # the volume is the user's, who is nobody in a namespace of other ids
+            done("cp", "tree/sub/file", "kept:/mnt/file")
+            names.append("data/file")
+    finally:
+        done("rm", "-f", "kept")
+    for name in names:
+        path = user.home / name
+        assert path.read_text() == "in\n" and os.stat(path).st_uid == user.uid
+    subprocess.run(["rm", "-r", *(str(user.home / name) for name in ("tree", "data", "out1", "out2"))], check=True)

@@ -26,6 +26,7 @@ LAYERS = (
         "plan_process",
         "plan",
         "plan_exec",
+        "plan_view",
         "image",
         "spec",
     ),
