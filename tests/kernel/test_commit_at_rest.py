@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -99,3 +101,30 @@ def test_one_line_for_what_cannot_be() -> None:
     command("create", "--name", "here", "host", "true")
     assert "runs on no image's layers" in command("commit", "here", code=1).stderr
     assert "No such container: nosuch" in command("export", "nosuch", code=1).stderr
+
+
+def test_triggers_of_later_builds(busybox_root: str) -> None:
+    """ONBUILD: those of the image stay, and the new ones come after them."""
+    tar = subprocess.run(["tar", "-C", busybox_root, "-c", "etc"], capture_output=True, check=True).stdout
+    words = [*PYCONTAIN, "import", "-c", "ONBUILD RUN one", "-", "with"]
+    subprocess.run(words, input=tar, check=True, capture_output=True)
+    command("create", "--name", "web", "with", "true")
+    image_id = command("commit", "-c", "onbuild COPY . /two", "-c", "ONBUILD RUN three", "web").stdout.strip()
+    (document,) = json.loads(command("image", "inspect", image_id).stdout)
+    assert document["Config"]["OnBuild"] == ["RUN one", "COPY . /two", "RUN three"]
+
+
+def test_marks_of_overlayfs_mean_nothing_in_a_copy(tmp_path: Path) -> None:
+    """Neither a device 0:0 nor an attribute hides anything of a directory that is nobody's layer."""
+    (tmp_path / "data/dir").mkdir(parents=True)
+    (tmp_path / "data/dir/file").write_text("x")
+    os.setxattr(tmp_path / "data/dir", "trusted.overlay.opaque", b"y")
+    os.setxattr(tmp_path / "data/dir/file", "trusted.overlay.metacopy", b"")
+    os.mknod(tmp_path / "data/zero", 0o20600, 0)
+    command("create", "--name", "web", "-v", f"{tmp_path}/data:/root", "base", "true")
+    command("cp", "web:/root", str(tmp_path / "out"))
+    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")) == [
+        "dir",
+        "dir/file",
+        "zero",
+    ]
