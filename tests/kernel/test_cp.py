@@ -12,13 +12,15 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import census
 import pytest
 from copies import facts, special_tree
 from ordinary_user import OrdinaryUser
 from staying import PYCONTAIN, SLEEPER, command, run
 
-from pycontain.engine import copying
+from pycontain.engine import containers, copying
 from pycontain.errors import InvalidArgument, NotFound
+from pycontain.runtime import detached
 from pycontain.runtime.roots import Roots
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("staying")]
@@ -333,3 +335,33 @@ def test_an_ordinary_users(userns: tuple[str, ...], user: OrdinaryUser) -> None:
         path = user.home / name
         assert path.read_text() == "in\n" and os.stat(path).st_uid == user.uid
     subprocess.run(["rm", "-r", *(str(user.home / name) for name in ("tree", "data", "out1", "out2"))], check=True)
+
+
+def test_a_copy_that_is_killed_leaves_the_container_as_it_was(roots: Roots) -> None:
+    """What was mounted for it goes with it, and the container can be started."""
+    _in_state("web", "created")
+    copying_in = subprocess.Popen([*PYCONTAIN, "cp", "-", "web:/srv"], stdin=subprocess.PIPE)
+    assert copying_in.stdin is not None
+    try:
+        copying_in.stdin.write(_tar(one="1", two="2" * 1_000_000)[:500_000])
+        copying_in.stdin.flush()
+        layer = Path(detached.directory_of(roots, containers.find_container(roots, "web").id), "layer")
+        assert census.poll_until((layer / "upper/srv/one").exists)
+    finally:
+        copying_in.kill()
+    copying_in.wait(30)
+    copying_in.stdin.close()
+    command("start", "web")
+    assert command("exec", "web", "cat", "/srv/one").stdout == "1"
+    command("stop", "-t", "0", "web")
+
+
+def test_one_that_waits_for_its_next_start(roots: Roots) -> None:
+    run("--name", "web", "--restart", "always", "host", "false")
+    assert census.poll_until(lambda: containers.find_container(roots, "web").state == "restarting")
+    found = containers.find_container(roots, "web").state
+    done = subprocess.run([*PYCONTAIN, "cp", "web:/etc/passwd", "-"], capture_output=True, timeout=60)
+    assert (
+        done.returncode == 0 or b"is about to be restarted: try again" in done.stderr or b"has ended" in done.stderr
+    ), found
+    command("rm", "-f", "web")
