@@ -335,6 +335,10 @@ def test_an_ordinary_users(userns: tuple[str, ...], user: OrdinaryUser) -> None:
         path = user.home / name
         assert path.read_text() == "in\n" and os.stat(path).st_uid == user.uid
     subprocess.run(["rm", "-r", *(str(user.home / name) for name in ("tree", "data", "out1", "out2"))], check=True)
+    for root in (user.data_root, user.run_root):  # empty
+        for name in ("containers/names", "containers"):
+            if (root / name).is_dir():
+                (root / name).rmdir()
 
 
 def test_a_copy_that_is_killed_leaves_the_container_as_it_was(roots: Roots) -> None:
