@@ -314,6 +314,11 @@ def make_userns(uid_map: str, gid_map: str) -> int:
     return _check(lib.pc_make_userns(uid_map.encode(), gid_map.encode()), "user namespace")
 
 
+def act_as(uid: int, gid: int) -> None:
+    """From here on this thread makes files as this user and group, with all of its powers."""
+    _check(lib.pc_act_as(uid, gid), "setfsuid")
+
+
 def mount_attributes(fd: int, set_: int, clear: int = 0, *, userns_fd: int = -1, recursive: bool = False) -> None:
     """mount_setattr of the mount behind ``fd``; ``userns_fd`` >= 0 is its id map."""
     _check(lib.pc_mount_attributes(fd, set_, clear, userns_fd, recursive), "mount_setattr")
@@ -405,7 +410,8 @@ class UnpackStats:
 class Unpacker:
     """One tar, pushed in pieces of any size and written below ``root_fd`` (borrowed). Not for two threads at once.
 
-    ``uid_map`` and ``gid_map`` are (inside, outside, count); without them every id is itself.
+    ``uid_map`` and ``gid_map`` are (inside, outside, count); without them every id is itself. ``plain``, ``sober``, ``owner``
+    (uid, gid): src/c/pycontain.h, pc_unpack_flags.
     """
 
     def __init__(
@@ -420,6 +426,9 @@ class Unpacker:
         in_user_namespace: bool,
         uid_map: Sequence[tuple[int, int, int]] = (),
         gid_map: Sequence[tuple[int, int, int]] = (),
+        plain: bool = False,
+        sober: bool = False,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         uids, gids = ffi.new("struct pc_id_range[]", list(uid_map)), ffi.new("struct pc_id_range[]", list(gid_map))
         options = ffi.new("struct pc_unpack_options *")
@@ -428,6 +437,10 @@ class Unpacker:
         options.max_depth, options.max_path_bytes, options.max_meta_bytes = max_depth, max_path_bytes, max_meta_bytes
         options.uid_map, options.n_uid_map = uids, len(uid_map)
         options.gid_map, options.n_gid_map = gids, len(gid_map)
+        options.flags = (lib.PC_UNPACK_PLAIN if plain else 0) | (lib.PC_UNPACK_SOBER if sober else 0)
+        if owner is not None:
+            options.flags |= lib.PC_UNPACK_OWNED
+            options.owner_uid, options.owner_gid = owner
         out = ffi.new("struct pc_unpack **")
         _check(lib.pc_unpack_new(options, out), "unpack")
         self._u = ffi.gc(out[0], lib.pc_unpack_free)
@@ -493,7 +506,8 @@ class Packer:
     """Directory trees as a stream of bytes. ``roots``: directory descriptors, topmost first, the caller's.
 
     ``uid_map``, ``gid_map``: (inside, outside, count), for the first ``mapped`` roots. ``exclude``: paths in the first root
-    that are passed over. ``mtime_max``: seconds. Not for two threads at once.
+    that are passed over. ``mtime_max``: seconds. ``name``: what the root is called instead of "."; ``tree``, ``one``:
+    src/c/pycontain.h, pc_pack_flags. Not for two threads at once.
     """
 
     __slots__ = ("_p",)
@@ -510,6 +524,9 @@ class Packer:
         gid_map: Sequence[tuple[int, int, int]] = (),
         mapped: int = 0,
         exclude: Sequence[bytes] = (),
+        name: bytes = b"",
+        tree: bool = False,
+        one: bool = False,
     ) -> None:
         self._p = ffi.NULL
         args = ffi.new("struct pc_pack_args *")
@@ -518,13 +535,15 @@ class Packer:
             ffi.new("struct pc_pack_range[]", list(uid_map)),
             ffi.new("struct pc_pack_range[]", list(gid_map)),
             ffi.new("char[]", b"".join(path + b"\0" for path in exclude)),
+            ffi.new("char[]", name),
         )
-        args.roots, args.uids, args.gids, args.exclude = kept
+        args.roots, args.uids, args.gids, args.exclude, args.name = kept
         args.n_roots, args.n_mapped, args.n_exclude = len(roots), mapped, len(exclude)
         args.n_uids, args.n_gids = len(uid_map), len(gid_map)
         args.mtime_max = 2**63 - 1 if mtime_max is None else mtime_max
         args.mode = mode
         args.flags = (lib.PC_PACK_USERXATTR if userxattr else 0) | (lib.PC_PACK_ROOT if root_entry else 0)
+        args.flags |= (lib.PC_PACK_TREE if tree else 0) | (lib.PC_PACK_ONE if one else 0)
         self._p = lib.pc_pack_new(args)
         if self._p == ffi.NULL:
             raise MemoryError("no memory for a packer")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-__all__ = ["MARK", "enter", "is_inside", "needed", "obstacle", "outside", "subordinate"]
+__all__ = ["MARK", "enter", "is_inside", "join", "needed", "obstacle", "outside", "subordinate"]
 
 MARK = "_PYCONTAIN_ROOTLESS"  # "UID:GID" of the user outside
 _NEWUSER_NEWNS = 0x10000000 | 0x00020000
@@ -69,6 +69,41 @@ def enter() -> NoReturn:
     words = [sys.executable, *sys.orig_argv[1:]]
     sys.stdout.flush()
     os.execv(sys.executable, words)
+
+
+def join(pid: int) -> None:
+    """Moves this process into the user namespace that the container of this first process was started from, as its root: what
+    runs in there, a namespace of one's own has no power over.
+
+    Only for a process of one thread, whose user has started the container. Raises: OSError.
+    """
+    from . import _native
+
+    uid, gid = os.getuid(), os.getgid()
+    own = os.stat("/proc/self/ns/user")
+    fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while (parent := _parent(fd)) >= 0:  # of a container with one of its own
+            above = os.fstat(parent)
+            if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino):
+                os.close(parent)
+                break
+            os.close(fd)
+            fd = parent
+        _native.setns(fd, 0x10000000)
+    finally:
+        os.close(fd)
+    os.environ[MARK] = f"{uid}:{gid}"
+
+
+def _parent(fd: int) -> int:
+    """The user namespace that this one was made in; -1: it is out of sight."""
+    import fcntl
+
+    try:
+        return fcntl.ioctl(fd, 0xB702)  # NS_GET_PARENT
+    except OSError:
+        return -1
 
 
 def _names(uid: int) -> tuple[str, ...]:

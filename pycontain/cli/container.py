@@ -15,6 +15,7 @@ COMMAND = Command(
         "attach": ("attach", "be connected to what a container says and hears"),
         "create": ("create", "make a container that is started later"),
         "commit": ("commit", "make an image of what a container has changed"),
+        "cp": ("cp", "copy files between a container and this machine"),
         "exec": ("exec", "run one more program in a container"),
         "diff": ("diff", "list what a container has changed in its root"),
         "export": ("export", "write the files of a container to a tar"),

@@ -26,6 +26,11 @@ _ONLY_ATTACHED = ("attach", "timeout", "explain", "time")
 
 def check_attached(values: Values) -> None:
     """Raises: InvalidArgument: an option that means nothing to a container which goes with its command."""
+    if values.detach_keys:
+        raise InvalidArgument(
+            "--detach-keys: a container in the foreground ends with its command and cannot be left: `pycontain run -dit ...`, then "
+            "`pycontain attach --detach-keys`; or leave it out"
+        )
     for name in ONLY_DETACHED:
         if getattr(values, name):
             option = name.replace("_", "-")

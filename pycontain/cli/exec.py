@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from .. import parse
-from ..errors import PycontainError, SetupFailed, Unsupported
+from ..errors import PycontainError, SetupFailed, errno_name
 from .arguments import Command, Option, Values, converted, count, read
+from .detach_keys import DetachKeys, detach_keys
 from .output import one_for_errors
 from .run import environment
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..runtime.entry import Entry
     from ..runtime.executing import ExecRequest, Executing
     from ..runtime.roots import Roots
+    from ..runtime.running import Running
 
 __all__ = ["COMMAND", "main"]
 
@@ -26,6 +28,7 @@ COMMAND = Command(
     "Run one more program in a running container.",
     (
         Option("-d --detach", "", "do not wait for it; it goes on when this command has ended"),
+        Option("--detach-keys", "KEYS", "with -it, leave it by these, and it goes on: ctrl-x,a (ctrl-p,ctrl-q)"),
         Option("-e --env", "NAME[=VALUE]", "set a variable; without a value, pass yours on", repeat=True),
         Option("--env-file", "FILE", "set variables from lines NAME=VALUE", repeat=True),
         Option("-h --help", "", "print this"),
@@ -35,7 +38,6 @@ COMMAND = Command(
         Option("-u --user", "USER[:GROUP]", "run as this user of the container's (the container's)"),
         Option("-w --workdir", "DIR", "working directory inside (the container's)"),
     ),
-    later={"--detach-keys": "leaving a terminal without ending its program comes later: leave it out"},
 )
 
 
@@ -43,14 +45,15 @@ def main(argv: list[str], roots: Roots) -> int:
     """The program's exit code. Raises PycontainError."""
     values, words = read(COMMAND, argv)
     count(COMMAND, words, 2, None)
-    if values.detach and (values.tty or values.interactive):
-        raise Unsupported("-d with -t or -i: nobody would hold its terminal or its input: leave out one of them")
     env = environment(values, os.environ)
     user = converted("user", parse.user, values.user) if values.user else None
-    return one_for_errors(lambda: _exec(values, words, env, user, roots))
+    keys = converted("detach_keys", detach_keys, values.detach_keys or "")
+    return one_for_errors(lambda: _exec(values, words, env, user, keys, roots))
 
 
-def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], user: str | None, roots: Roots) -> int:
+def _exec(
+    values: Values, words: list[str], env: tuple[tuple[str, str], ...], user: str | None, keys: bytes, roots: Roots
+) -> int:
     from ..engine.containers import find_running
     from ..runtime.container_events import emit_of
     from ..runtime.entry import entry_of_found
@@ -59,7 +62,9 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
     from . import supervise
 
     streams = frozenset(("stdout", "stderr", "stdin") if values.interactive else ("stdout", "stderr"))
-    supervise.check_terminal(values.tty, streams)
+    may_leave = values.tty and values.interactive
+    if not values.detach:
+        supervise.check_terminal(values.tty, streams)
     found = find_running(roots, words[0])
     entry = entry_of_found(found, sealed_programs())
     exec_id = os.urandom(32).hex()
@@ -70,7 +75,8 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
     command = " ".join(words[1:])
     request = ExecRequest(
         args=tuple(words[1:]), env=env, user=user, workdir=values.workdir, privileged=values.privileged,
-        terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0), follows=not values.detach,
+        terminal=values.tty, console_size=supervise.console_size() if values.tty else (0, 0),
+        follows=not (values.detach or may_leave),  # one on a terminal is hung up with it
     )  # fmt: skip
 
     def begin(stdin: int, stdout: int, stderr: int) -> Executing:
@@ -80,12 +86,15 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
     emit(f"exec_start: {command}")
     try:
         if values.detach:
-            _without_streams(entry, request)
+            executing = _without_streams(entry, request)
+            if values.tty:
+                _leave_on_terminal(executing)
             return 0  # nobody is there to see its end
         if values.tty:
             follower = supervise.attend(
-                lambda *_: _without_streams(entry, request), lambda _: None, streams, terminal=True
-            )
+                lambda *_: _without_streams(entry, request), lambda _: None, streams, terminal=True,
+                keys=DetachKeys(keys) if may_leave else None,
+            )  # fmt: skip
         else:
             follower = supervise.attend(begin, lambda _: None, streams, terminal=False)
     except SetupFailed as error:
@@ -93,9 +102,29 @@ def _exec(values: Values, words: list[str], env: tuple[tuple[str, str], ...], us
             error.exit_code = _CANNOT_INVOKE  # as Docker's, for whatever keeps a program from starting
         raise
     outcome = follower.running.outcome
-    assert outcome is not None
+    if outcome is None:
+        _leave_on_terminal(follower.running)
+        os.write(2, b"read escape sequence\n")
+        return 1  # as docker exec
     emit("exec_die", exitCode=str(outcome.exit_code))
     return outcome.exit_code
+
+
+def _leave_on_terminal(executing: Running | Executing) -> None:
+    """Somebody has to read what it writes there, and to hold the terminal's other end: else it would be hung up."""
+    from .. import _native
+    from ..runtime.session import GUARDIAN
+
+    try:
+        _, pidfd = _native.spawn_helper((GUARDIAN, "drain"), executing.tty_fd)
+    except OSError as error:
+        executing.kill()
+        raise SetupFailed(
+            f"cannot start the helper that holds its terminal: {GUARDIAN}: {error.strerror} ({errno_name(error.errno or 0)})",
+            step="detach", errno=error.errno or 0,
+        ) from None  # fmt: skip
+    os.close(pidfd)
+    executing.close_tty()
 
 
 def _without_streams(entry: Entry, request: ExecRequest) -> Executing:

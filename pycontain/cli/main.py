@@ -52,6 +52,7 @@ COMMANDS = {
     "unpause": ("unpause", "let the processes of containers go on"),
     "stats": ("stats", "show what containers use, each second anew"),
     "diff": ("diff", "list what a container has changed in its root"),
+    "cp": ("cp", "copy files between a container and this machine"),
     "port": ("port", "list the published ports of a container"),
     "top": ("top", "show the processes of a container"),
     "export": ("export", "write the files of a container to a tar"),
@@ -110,7 +111,7 @@ _AS_ROOT = frozenset(
 )
 
 # modules that write what is of no use by halves
-_CLEAN_END = frozenset(("pull", "push", "load", "save", "import_", "commit", "export"))
+_CLEAN_END = frozenset(("pull", "push", "load", "save", "import_", "commit", "cp", "export"))
 
 TOP = Command(
     "pycontain",

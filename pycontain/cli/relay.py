@@ -18,6 +18,7 @@ class Relay:
     """For each of ``targets`` that is a terminal, ``given`` has a pipe's end in its place; close_given() after the start."""
 
     is_raw = False
+    detached = False  # nothing is typed here
 
     def __init__(self, targets: tuple[int, int]) -> None:
         self.given = list(targets)

@@ -33,6 +33,10 @@ def main(argv: list[str], roots: Roots) -> int:
     values, words = read(COMMAND, argv)
     request = request_of(values, words, os.environ)
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
+    if values.detach_keys:
+        from .detach_keys import detach_keys
+
+        converted("detach_keys", detach_keys, values.detach_keys)
     if values.detach:
         return _detach(request, values, roots)
     if any(getattr(values, name) for name in _ONLY_DETACHED):

@@ -24,6 +24,7 @@ _OPTIONS = (
     Option("--cpuset-cpus", "LIST", "run on these CPUs only: 0-3,5 (all)"),
     Option("--cpuset-mems", "LIST", "use memory of these nodes only: 0-1 (all)"),
     Option("-d --detach", "", "leave it running, and print its id"),
+    Option("--detach-keys", "KEYS", "with -d: as with Docker, without meaning; `pycontain attach --detach-keys`"),
     Option("--device", "NODE[:INSIDE][:rwm]", "make a device node usable inside", repeat=True),
     Option("--device-read-bps", "NODE:SIZE", "at most SIZE bytes a second read from a device", repeat=True),
     Option("--device-read-iops", "NODE:COUNT", "at most COUNT reads a second from a device", repeat=True),
@@ -92,7 +93,6 @@ _OPTIONS = (
 _LIFE = "it comes later; leave out {}"
 _NETWORK = "bridge networks come later; leave it out, and use --network none or host"
 _LATER = {
-    "--detach-keys": _LIFE.format("--detach-keys"),
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose", "--ip", "--ip6", "--link"), _NETWORK),
     **dict.fromkeys(
         ("--dns", "--dns-option", "--dns-search", "--network-alias", "--net-alias", "--mac-address"), _NETWORK

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..result import Outcome
     from ..runtime.executing import Executing
     from ..runtime.roots import Roots
+    from .detach_keys import DetachKeys
     from .relay import Relay
     from .terminal import Terminal
 
@@ -51,7 +52,8 @@ class _Follower:
         self._hung_up = False
         self._interrupts = Interrupts()
 
-    def follow(self, signals: Signals) -> Outcome:
+    def follow(self, signals: Signals) -> Outcome | None:
+        """None: the detach keys were typed."""
         poller = select.poll()
         poller.register(self.running.pidfd, select.POLLIN)
         poller.register(signals.fd, select.POLLIN)
@@ -68,6 +70,8 @@ class _Follower:
                         self._signal(number)
                 elif self.terminal is not None:
                     self.terminal.serve(fd, event)
+                    if self.terminal.detached:
+                        return None
                     self._notice_hangup(self.terminal, poller)
             if not ended and self.deadline is not None and time.monotonic() >= self.deadline:
                 self.timed_out = not self._hung_up
@@ -179,9 +183,10 @@ def execute(
 
 def attend(
     begin: Callable[[int, int, int], Started], begun: Callable[[Started], None], streams: frozenset[str], *, terminal: bool,
-    timeout_s: float | None = None,
+    timeout_s: float | None = None, keys: DetachKeys | None = None,
 ) -> _Follower:  # fmt: skip
-    """What ``begin`` has started with these streams, until its end; ``begun`` is called as soon as it runs."""
+    """What ``begin`` has started with these streams, until its end, or until ``keys`` are typed on its terminal; ``begun`` is
+    called as soon as it runs."""
     stdin, stdout, stderr, null = _descriptors(streams)
     relay = None
     if not terminal and stdin == null and (os.isatty(stdout) or os.isatty(stderr)):
@@ -197,7 +202,7 @@ def attend(
                 begun(running)
                 if relay is not None:
                     relay.close_given()
-                return _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s, relay)
+                return _serve(running, signals, stdin if stdin != null else -1, stdout, timeout_s, relay, keys)
             except BaseException:  # whatever it is, what was started must not outlive us
                 running.kill(signal.SIGKILL)
                 _outcome(running)
@@ -215,6 +220,7 @@ def _serve(
     stdout: int,
     timeout_s: float | None,
     relay: Relay | None,
+    keys: DetachKeys | None,
 ) -> _Follower:
     if running.tty_fd < 0:
         follower = _Follower(running, relay, timeout_s)
@@ -222,7 +228,7 @@ def _serve(
         return follower
     from .terminal import Terminal
 
-    with Terminal(running.tty_fd, stdin, stdout) as terminal:
+    with Terminal(running.tty_fd, stdin, stdout, keys) as terminal:
         follower = _Follower(running, terminal, timeout_s)
         follower.follow(signals)
     return follower

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from .detach_keys import DetachKeys
+
 __all__ = ["RawTerminal", "Terminal", "window_size"]
 
 _WINSIZE = b"\0" * 8  # struct winsize: four unsigned shorts
@@ -56,8 +58,11 @@ class Terminal:
 
     is_raw = True
 
-    def __init__(self, tty_fd: int, stdin: int, stdout: int) -> None:
+    def __init__(self, tty_fd: int, stdin: int, stdout: int, keys: DetachKeys | None = None) -> None:
+        """``keys``: when they are typed, ``detached`` is true, and nothing more is copied."""
         self._tty = tty_fd
+        self._keys = keys
+        self.detached = False
         self._stdin = stdin
         self._stdout = stdout
         self._pending = b""  # typed, and not yet taken by the container
@@ -95,6 +100,8 @@ class Terminal:
     def serve(self, fd: int, event: int) -> None:
         if fd == self._stdin and self._stdin >= 0:
             self._pending = self._typed()
+            if self._keys is not None:
+                self._pending, self.detached = self._keys.feed(self._pending)
         elif fd == self._tty and event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             self._tty_open = self._copy_out()
         if self._pending and self._tty_open:

@@ -14,6 +14,7 @@ from ..image.commit import ENGINE_PATHS
 from ..image.rootfs import ImageConfig
 from ..record import record, replaced
 from ..runtime import cgroup_usage, detached, foreground, stillness
+from ..runtime.at_rest import as_at_rest
 from ..runtime.cgroup_usage import Usage
 from ..runtime.detached import Detached, State
 from .containers import ContainerInfo, info_of_foreground, info_of_kept
@@ -188,7 +189,7 @@ def changes(roots: Roots, text: str) -> list[tuple[str, str]]:
     if kept is None:
         found = foreground.find(roots, text)
     elif os.path.isdir(f"{detached.directory_of(roots, kept.id)}/layer/upper"):
-        found = detached.as_running(roots, kept, State())
+        found = as_at_rest(roots, kept)
     else:
         return []
     fds: list[int] = []

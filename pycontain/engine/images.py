@@ -178,23 +178,25 @@ def commit(
     data_root: str, run_root: str, container: str, name: str = "", *, changes: Sequence[str] = (), author: str = "",
     message: str = "", pause: bool = True, compression: str = "gzip", level: int | None = None,
 ) -> str:  # fmt: skip
-    """An image of what a running container has written so far; answers with its id. ``pause``: nothing moves meanwhile.
+    """An image of what a container has written so far, whether it runs or not; answers with its id. ``pause``: nothing moves
+    meanwhile.
 
     Raises: ContainerNotFound; InvalidArgument: its root is no image's; Conflict: a file was cut short meanwhile, or the
     container has ended.
     """
+    from ..runtime.at_rest import as_at_rest, looked_into
     from ..runtime.container_events import emit_of
+    from ..runtime.foreground import Foreground
     from ..runtime.roots import Roots
-    from .containers import find_running
 
     roots = Roots(data_root=data_root, run_root=run_root)
-    found = find_running(roots, container)
-    image_id = commit_found(
-        data_root, found, name, changes=changes, author=author, message=message, pause=pause, compression=compression,
-        level=level,
-    )  # fmt: skip
-    emit_of(roots, found, "commit", comment=message, imageID=image_id, imageRef=name)
-    return image_id
+    with looked_into(roots, container) as found:
+        image_id = commit_found(
+            data_root, found if isinstance(found, Foreground) else as_at_rest(roots, found), name, changes=changes,
+            author=author, message=message, pause=pause, compression=compression, level=level,
+        )  # fmt: skip
+        emit_of(roots, found, "commit", comment=message, imageID=image_id, imageRef=name)
+        return image_id
 
 
 def commit_found(
@@ -205,35 +207,40 @@ def commit_found(
     from ..runtime.stillness import check_lives, held_still
 
     names = [parse_image_name(name)] if name else []
-    with held_still(found) if pause else nullcontext():
+    runs = found.pid != 0
+    with held_still(found) if pause and runs else nullcontext():
         return commit_changed(
             data_root, found.changed(), names, changes=changes, author=author, message=message,
-            check=lambda: check_lives(found, "commit"), compression=compression, level=level,
+            check=(lambda: check_lives(found, "commit")) if runs else (lambda: None), compression=compression, level=level,
         ).id  # fmt: skip
 
 
 def export(data_root: str, run_root: str, container: str, out: BinaryIO) -> None:
-    """All files of a running container as a tar.
+    """All files of a container as a tar, whether it runs or not.
 
     Raises: ContainerNotFound; Conflict: a file was cut short meanwhile, or the container has ended.
     """
+    from ..runtime.at_rest import as_at_rest, looked_into
     from ..runtime.container_events import emit_of
+    from ..runtime.foreground import Foreground
     from ..runtime.roots import Roots
-    from .containers import find_running
 
     roots = Roots(data_root=data_root, run_root=run_root)
-    found = find_running(roots, container)
-    export_found(found, out)
-    emit_of(roots, found, "export")
+    with looked_into(roots, container) as found:
+        export_found(found if isinstance(found, Foreground) else as_at_rest(roots, found), out)
+        emit_of(roots, found, "export")
 
 
 def export_found(found: Foreground, out: BinaryIO) -> None:
     from ..image.export import export_tree
     from ..runtime.stillness import check_lives
 
-    check_lives(found, "export")
+    runs = found.pid != 0
+    if runs:
+        check_lives(found, "export")
     export_tree(found.upper, found.lower, out, uid_map=found.uid_map, gid_map=found.gid_map)
-    check_lives(found, "export")
+    if runs:
+        check_lives(found, "export")
 
 
 def manifest_document(data_root: str, text: str, *, insecure: bool = False) -> tuple[bytes, str]:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from ..errors import InvalidArgument
 from .rootfs import ImageConfig
 
-__all__ = ["parse_changes"]
+__all__ = ["on_build", "parse_changes"]
 
 _MAX_PORT = 65535
 
 
 def parse_changes(changes: Sequence[str], config: ImageConfig | None = None) -> ImageConfig:
-    """Apply ``CMD``, ``ENTRYPOINT``, ``ENV``, ``WORKDIR``, ``USER``, ``LABEL``, ``EXPOSE``, ``VOLUME``, ``STOPSIGNAL``, ``HEALTHCHECK``.
+    """Apply ``CMD``, ``ENTRYPOINT``, ``ENV``, ``WORKDIR``, ``USER``, ``LABEL``, ``EXPOSE``, ``VOLUME``, ``STOPSIGNAL``, ``HEALTHCHECK``;
+    ``ONBUILD`` is looked at, and is for :func:`on_build`.
 
     Raises: InvalidArgument: another instruction, or one without what it needs.
     """
@@ -181,6 +182,19 @@ def _healthcheck(config: ImageConfig, rest: str, line: str) -> ImageConfig:
         raise _bad(line, str(error)) from None
 
 
+def on_build(changes: Sequence[str]) -> list[str]:
+    """The instructions of ``ONBUILD``, for the builds that begin with the image. The changes are those of :func:`parse_changes`."""
+    pairs = (line.strip().split(None, 1) for line in changes)
+    return [rest.strip() for name, rest in pairs if name.upper() == "ONBUILD"]
+
+
+def _on_build(config: ImageConfig, rest: str, line: str) -> ImageConfig:
+    name = rest.split()[0].upper()
+    if name in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise _bad(line, f"{name} cannot be a trigger")
+    return config
+
+
 _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str, str], ImageConfig]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
@@ -188,6 +202,7 @@ _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str, str], ImageConfig]] = {
     "EXPOSE": _expose,
     "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
+    "ONBUILD": _on_build,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,
     "VOLUME": _volume,

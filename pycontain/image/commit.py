@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import Conflict, InvalidArgument
 from ..record import record
 from .blobs import make_layout, open_blob, publish_blob, put_json, read_blob
-from .changes import parse_changes
+from .changes import on_build, parse_changes
 from .compress import write_layer
 from .digest import Digest
 from .documents import (
@@ -88,7 +88,9 @@ def commit_changed(
         with storing("commit"), locked(data_root, "storing", shared=True):
             make_layout(data_root)
             layer, diff_id = _store_layer(data_root, changed, compression, level, check)
-            manifest = _store_documents(data_root, base, config, changed, layer, diff_id, author, message)
+            manifest = _store_documents(
+                data_root, base, config, changed, layer, diff_id, author, message, on_build(changes)
+            )  # fmt: skip
             found = publish_image(data_root, manifest, names, parent=base.id)
     finally:
         release(hold)
@@ -127,7 +129,7 @@ def _store_layer(
 
 def _store_documents(
     data_root: str, base: ImageRecord, config: ImageConfig, changed: Changed, layer: Descriptor, diff_id: Digest,
-    author: str, message: str,
+    author: str, message: str, triggers: list[str],
 ) -> Descriptor:  # fmt: skip
     epoch = source_date_epoch()
     now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(epoch, timezone.utc)
@@ -136,6 +138,9 @@ def _store_documents(
     step: dict[str, Any] = {"created": created, "created_by": changed.command, "author": author, "comment": message}
     history = document.get("history")
     kept = {k: v for k, v in (document.get("config") or {}).items() if k not in _OF_CONFIG}
+    if triggers:
+        before = kept.get("OnBuild")
+        kept["OnBuild"] = [*(before if isinstance(before, list) else ()), *triggers]
     document.update(
         created=created,
         config={**kept, **config_to_json(config)},

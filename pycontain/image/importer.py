@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from ..errors import Conflict, InvalidArgument, errno_name
 from .blobs import make_layout, publish_blob, put_json
-from .changes import parse_changes
+from .changes import on_build, parse_changes
 from .compression import compression_of
 from .digest import Digest
 from .documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Platform, config_to_json, descriptor_to_json
@@ -54,7 +54,9 @@ def import_tar(
     config = parse_changes(changes)
     with storing("import"), _opened(path_or_stream) as stream:
         make_layout(data_root)
-        found = _store(data_root, stream, names, config, message, platform or machine_platform(), limits)
+        found = _store(
+            data_root, stream, names, config, message, platform or machine_platform(), limits, on_build(changes)
+        )  # fmt: skip
     if found is None:
         raise Conflict("cannot import: what was stored has been taken away at once by another removal: try again")
     emit_image(data_root, "import", found.id, labels=found.labels)
@@ -63,12 +65,12 @@ def import_tar(
 
 def _store(
     data_root: str, stream: BinaryIO, names: Sequence[ImageName], config: ImageConfig, message: str, platform: Platform,
-    limits: LayerLimits | None,
+    limits: LayerLimits | None, triggers: list[str],
 ) -> ImageRecord | None:  # fmt: skip
     with locked(data_root, "storing", shared=True):
         with workspace(data_root) as (work, work_fd):
             layer, diff_id = _store_layer(stream, work, work_fd, data_root, limits)
-        manifest = _store_documents(data_root, config, layer, diff_id, message, platform)
+        manifest = _store_documents(data_root, config, layer, diff_id, message, platform, triggers)
         return publish_image(data_root, manifest, names)
 
 
@@ -128,7 +130,13 @@ def _plain_blob(blob_fd: int, work_fd: int) -> tuple[Digest, int]:
 
 
 def _store_documents(
-    data_root: str, config: ImageConfig, layer: Descriptor, diff_id: Digest, message: str, platform: Platform
+    data_root: str,
+    config: ImageConfig,
+    layer: Descriptor,
+    diff_id: Digest,
+    message: str,
+    platform: Platform,
+    triggers: list[str],
 ) -> Descriptor:
     """Write configuration and manifest; answers with the manifest's descriptor."""
     from datetime import datetime, timezone
@@ -138,7 +146,7 @@ def _store_documents(
         "created": created,
         "architecture": platform.architecture,
         "os": platform.os,
-        "config": config_to_json(config),
+        "config": {**config_to_json(config), **({"OnBuild": triggers} if triggers else {})},
         "rootfs": {"type": "layers", "diff_ids": [str(diff_id)]},
         "history": [{"created": created, "comment": message}],
     }

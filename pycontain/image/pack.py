@@ -2,6 +2,7 @@
 
     pack_layer(upper_fd, ...) -> PackReader     the changeset of image-spec layer.md: whiteouts and opaque marks
     pack_merged(fds, ...) -> PackReader         roots topmost first, as overlayfs shows them: an export
+    pack_tree(fd, ...) -> PackReader            a file or directory as it is, through mounts: a copy
     source_date_epoch() -> int | None           $SOURCE_DATE_EPOCH, for ``mtime_max``
 
 A PackReader is a raw binary stream (``readinto``, ``read``, ``close``); give it to :func:`.compress.write_layer`. Nothing is
@@ -39,12 +40,13 @@ if TYPE_CHECKING:
     IdMap = Sequence[tuple[int, int, int]]
     """(id written, id on the disk, how many), as the lines of /proc/PID/uid_map."""
 
-__all__ = ["PackCounts", "PackReader", "pack_error", "pack_layer", "pack_merged", "source_date_epoch"]
+__all__ = ["PackCounts", "PackReader", "pack_error", "pack_layer", "pack_merged", "pack_tree", "source_date_epoch"]
 
 
 @record
 class PackCounts:
-    """What went into a tar so far. ``vanished``: names that were gone when it was their turn."""
+    """What went into a tar so far. ``vanished``: names that were gone when it was their turn; ``blocks``: of 512 bytes, of headers and
+    contents, without pax headers."""
 
     entries: int
     whiteouts: int
@@ -52,6 +54,7 @@ class PackCounts:
     file_bytes: int
     sockets: int
     vanished: int
+    blocks: int = 0
 
 
 def pack_layer(
@@ -122,6 +125,30 @@ def pack_merged(
     )
 
 
+def pack_tree(fd: int, *, is_dir: bool, name: bytes = b"", uid_map: IdMap = (), gid_map: IdMap = ()) -> PackReader:
+    """What is behind ``fd`` (O_PATH will do), a directory with all that is in it or anything else, as it is at this moment:
+    through mounts, but those of the kernel's own file systems are empty; no mark of overlayfs means anything.
+
+    ``name``: what it is called in the tar; a directory without a name is "./". The maps as in :func:`pack_layer`, but whom they
+    do not have is 65534, nobody. Raises, when it is read: Conflict, Unsupported, SetupFailed, InvalidArgument: see above.
+    """
+    return PackReader(
+        "copy",
+        (fd,),
+        _native.PACK_MERGED,
+        userxattr=False,
+        root_entry=is_dir,
+        mtime_max=None,
+        uid_map=uid_map,
+        gid_map=gid_map,
+        mapped=1 if uid_map and gid_map else 0,
+        exclude=(),
+        name=name,
+        tree=True,
+        one=not is_dir,
+    )
+
+
 def source_date_epoch(environ: Mapping[str, str] | None = None) -> int | None:
     """$SOURCE_DATE_EPOCH in seconds, or None. Raises InvalidArgument: it is no number.
 
@@ -153,6 +180,9 @@ class PackReader(io.RawIOBase):
         gid_map: IdMap,
         mapped: int,
         exclude: Sequence[str | bytes],
+        name: bytes = b"",
+        tree: bool = False,
+        one: bool = False,
     ) -> None:
         if mapped and not (uid_map and gid_map):
             raise InvalidArgument(f"cannot {what}: owners are translated by a uid map and a gid map, and one is empty")
@@ -167,6 +197,9 @@ class PackReader(io.RawIOBase):
             gid_map=gid_map,
             mapped=mapped,
             exclude=[_excluded(each, what) for each in exclude],
+            name=name,
+            tree=tree,
+            one=one,
         )
 
     def readable(self) -> bool:
@@ -204,6 +237,9 @@ _WORDS = {
     "overlay attributes": (
         "it was written by an overlay mount with redirect_dir or metacopy, and its contents are elsewhere: mount it without them"
     ),
+    "kernel file": (
+        "the kernel makes it up for who reads it, and it has no contents to be copied: read it inside, by `pycontain exec`"
+    ),
     "changed while read": (
         "the file was cut short while it was read, and was filled up with zeros: pause the container, or try again"
     ),
@@ -214,6 +250,7 @@ _CLASSES: dict[str, type[PycontainError]] = {
     "path": InvalidArgument,
     "overlay attributes": Unsupported,
     "changed while read": Conflict,
+    "kernel file": InvalidArgument,
 }
 
 

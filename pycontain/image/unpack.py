@@ -25,18 +25,24 @@ from ..record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from typing_extensions import Self
 
     from .._native import UnpackFailure
 
-__all__ = ["LayerLimits", "LayerStats", "LayerWriter", "unpack_layer"]
+__all__ = ["LayerLimits", "LayerStats", "LayerWriter", "TreeWriter", "unpack_layer"]
 
 _CHUNK = 1 << 20
+_NO_LIMIT = 2**63 - 1
+_DEEPEST = 4095  # as many as fit into a path
 _SHOWN = 120  # bytes of a name in a message
 # What only the layer's own names and links can have caused.
 _LAYER_FAULTS = (
     errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EFBIG,
     errno.EXDEV, errno.EMLINK, errno.ERANGE, errno.E2BIG,
 )  # fmt: skip
+_BY_LINK = (errno.EEXIST, errno.ELOOP, errno.ENOENT)
 # By the C core's names (src/c/tar.h): what is wrong with the archive, and what an entry asks for and may not have.
 _MALFORMED = {
     "truncated": "the archive is truncated: {a} bytes expected, {b} left",
@@ -77,6 +83,8 @@ _REJECTED = {
     "device": "a device number {a}:{b} beyond 12 and 20 bits",
     "link kind": "a hard link to {text}, which is no file",
     "link absent": "a hard link to {text}, which the layer does not have",
+    "over file": "cannot overwrite non-directory with directory",
+    "over directory": "cannot overwrite directory with non-directory",
 }
 _LIMITS = {
     "bytes": "it has more than {a} bytes unpacked",
@@ -127,10 +135,12 @@ class LayerWriter:
         gid_map: Sequence[tuple[int, int, int]] = (),
         layer: str = "the layer",
     ) -> None:
+        self._begin(dest_dirfd, limits or LayerLimits(), f"cannot unpack {layer}", uid_map=uid_map, gid_map=gid_map)
+
+    def _begin(self, dest_dirfd: int, limits: LayerLimits, what: str, **more: Any) -> None:
         from .. import _native
 
-        limits = limits or LayerLimits()
-        self._layer = layer
+        self._what = what
         self._failure = _native.UnpackFailure
         try:
             self._unpacker = _native.Unpacker(
@@ -141,15 +151,15 @@ class LayerWriter:
                 max_path_bytes=limits.max_path_bytes,
                 max_meta_bytes=limits.max_meta_bytes,
                 in_user_namespace=probe().in_user_namespace,
-                uid_map=uid_map,
-                gid_map=gid_map,
+                **more,
             )
         except OSError as error:  # no memory, or no descriptor left
             number = error.errno or 0
-            what = f"cannot unpack {layer}: {os.strerror(number)} ({errno_name(number)})"
-            raise SetupFailed(what, step="unpack", errno=number) from error
+            raise SetupFailed(
+                f"{what}: {os.strerror(number)} ({errno_name(number)})", step="unpack", errno=number
+            ) from error
 
-    def __enter__(self) -> LayerWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,14 +170,14 @@ class LayerWriter:
         try:
             self._unpacker.feed(data)
         except self._failure as failure:
-            raise _in_words(failure, self._layer) from None
+            raise _in_words(failure, self._what) from None
 
     def finish(self) -> LayerStats:
         """The tar has ended: checks that it is whole, and sets the times of the directories."""
         try:
             stats = self._unpacker.finish()
         except self._failure as failure:
-            raise _in_words(failure, self._layer) from None
+            raise _in_words(failure, self._what) from None
         return LayerStats(
             entries=stats.entries,
             bytes_read=stats.bytes_read,
@@ -181,6 +191,30 @@ class LayerWriter:
     def close(self) -> None:
         """Idempotent."""
         self._unpacker.close()
+
+
+class TreeWriter(LayerWriter):
+    """Unpacks into a directory that others may be changing meanwhile: a copy. No name is a whiteout, the directory itself stays as
+    it is, and neither takes a directory the place of anything else nor anything else that of a directory.
+
+    ``what``: what an error begins with: "cannot copy to web:/srv". ``owner``: (uid, gid) of all that is made, else the tar's, by
+    the maps. ``sober``: the tar is not trusted: no set-user-ID bits, no attributes but user.*, devices for their owner alone.
+    """
+
+    def __init__(
+        self,
+        dest_dirfd: int,
+        what: str,
+        *,
+        owner: tuple[int, int] | None = None,
+        sober: bool = False,
+        uid_map: Sequence[tuple[int, int, int]] = (),
+        gid_map: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        limits = LayerLimits(max_bytes=_NO_LIMIT, max_entries=_NO_LIMIT, max_depth=_DEEPEST)
+        self._begin(
+            dest_dirfd, limits, what, uid_map=uid_map, gid_map=gid_map, plain=True, owner=owner, sober=sober
+        )  # fmt: skip
 
 
 def unpack_layer(stream: BinaryIO, dest_dirfd: int, *, limits: LayerLimits | None = None) -> LayerStats:
@@ -200,16 +234,14 @@ def _show(path: bytes, whole: int) -> str:
     return repr(text.decode("utf-8", "backslashreplace"))
 
 
-def _in_words(f: UnpackFailure, layer: str) -> PycontainError:
+def _in_words(f: UnpackFailure, doing: str) -> PycontainError:
     a, b = f.numbers
     name = _show(f.name, f.name_bytes)
     values = {"a": a, "b": b, "kind": f.kind, "what": f.what, "text": _show(f.text, f.text_bytes)}
     if f.fault == "system":
-        return _failed(f, name, layer)
+        return _failed(f, name, doing)
     if f.fault == "unmapped":
-        return Unsupported(
-            f"cannot unpack {layer}: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids"
-        )
+        return Unsupported(f"{doing}: {f.kind} {name}: {f.what} {a} is not in the id map: give the container more ids")
     if f.fault in _REJECTED:
         why = f"entry {name}: {_REJECTED[f.fault].format_map(values)}"
     elif f.fault in _LIMITS:
@@ -218,15 +250,15 @@ def _in_words(f: UnpackFailure, layer: str) -> PycontainError:
         values |= {"raw": f.text[:24], "key": f.text[:40], "type": chr(a) if f.fault == "type" else ""}
         where = f"{_where(f, name)}: " if f.name_bytes else ""
         why = f"malformed tar: {where}{_MALFORMED[f.fault].format_map(values)}"
-    return InvalidArgument(f"cannot unpack {layer}: {why}")
+    return InvalidArgument(f"{doing}: {why}")
 
 
 def _where(f: UnpackFailure, name: str) -> str:
     return f"after entry {name}" if f.after else f"entry {name}"
 
 
-def _failed(f: UnpackFailure, name: str, layer: str) -> PycontainError:
-    what = f"cannot unpack {layer}: {f.kind} {name}: {os.strerror(f.errno)} ({errno_name(f.errno)})"
+def _failed(f: UnpackFailure, name: str, doing: str) -> PycontainError:
+    what = f"{doing}: {f.kind} {name}: {os.strerror(f.errno)} ({errno_name(f.errno)})"
     facts = probe()
     for number, table, whose in ((f.uid, facts.uid_map, "user"), (f.gid, facts.gid_map, "group")):
         if f.errno == errno.EINVAL and table and not any(inside <= number < inside + n for inside, _, n in table):
@@ -239,6 +271,9 @@ def _failed(f: UnpackFailure, name: str, layer: str) -> PycontainError:
             f"{what}: device nodes, owners, whiteouts and file capabilities need root on the host; run as root"
         )
     if f.errno in _LAYER_FAULTS:
-        return InvalidArgument(f"{what}: the layer contradicts itself")
-    hint = ": free space on the file system of the data root" if f.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        if doing.startswith("cannot unpack"):
+            return InvalidArgument(f"{what}: the layer contradicts itself")
+        in_the_way = ": a link on its way leads to nothing below the destination" if f.errno in _BY_LINK else ""
+        return InvalidArgument(f"{what}{in_the_way}")
+    hint = ": free some space" if f.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return SetupFailed(what + hint, step="unpack", errno=f.errno)

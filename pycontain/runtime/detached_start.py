@@ -14,9 +14,9 @@ from ..image.usage import hold_rootfs
 from ..image.workspace import release, replace_file
 from ..plan import plan
 from ..plan_bytes import Place
-from ..plan_namespaces import host_id
 from ..record import replaced
 from . import journal, monitor, names, volumes
+from .at_rest import make_upper
 from .container_events import leave_for_monitor
 from .detached import (
     Detached,
@@ -49,9 +49,8 @@ if TYPE_CHECKING:
     from ..request import RunRequest
     from .look import Resolved
     from .roots import Roots
-    from .userns import Mappings
 
-__all__ = ["create", "start"]
+__all__ = ["create", "resolved_of", "start"]
 
 _NAME_TRIES = 20
 _GONE_WITHIN_S = 10.0
@@ -209,16 +208,7 @@ def _settled(roots: Roots, found: Detached) -> State:
 def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client: int) -> None:
     # the name may be another image's by now
     request = replaced(found.request, image=found.image_id or found.request.image, pull="never")
-    resolved = look(request, data_root=roots.data_root)
-    wanted = volumes.volumes_of(request.mounts)
-    if wanted:
-        try:
-            volumes.ensure_filled(roots.data_root, wanted)
-            resolved = replaced(resolved, sources=volumes.sources(roots.data_root, wanted, found.id))
-        except VolumeNotFound as error:  # nothing of ours removes one that a container has
-            raise VolumeNotFound(
-                f"cannot start {found.name}: {error}: its directory has been removed; `pycontain volume create NAME` makes an empty one"
-            ) from None
+    resolved = resolved_of(roots, found, request)
     image_fd = hold_rootfs(roots.data_root, found.request.image, resolved.rootfs)
     try:
         session = Session(roots, probe(), detached=found.id)
@@ -249,6 +239,21 @@ def _start(roots: Roots, found: Detached, console_size: tuple[int, int], client:
             os.close(image_fd)  # the monitor has it as well, and with it the lock
 
 
+def resolved_of(roots: Roots, found: Detached, request: RunRequest) -> Resolved:
+    """What ``request``, of this container, means now; its volumes are whole. Raises: as a start."""
+    resolved = look(request, data_root=roots.data_root)
+    wanted = volumes.volumes_of(request.mounts)
+    if not wanted:
+        return resolved
+    try:
+        volumes.ensure_filled(roots.data_root, wanted)
+        return replaced(resolved, sources=volumes.sources(roots.data_root, wanted, found.id))
+    except VolumeNotFound as error:  # nothing of ours removes one that a container has
+        raise VolumeNotFound(
+            f"cannot start {found.name}: {error}: its directory has been removed; `pycontain volume create NAME` makes an empty one"
+        ) from None
+
+
 def _ready(
     found: Detached,
     request: RunRequest,
@@ -271,7 +276,7 @@ def _ready(
     made = plan(spec, facts, place).with_process(
         (init_target(resolved), "--", *found.args) if request.init else found.args, env
     )
-    _make_layer(layer, maps)
+    make_upper(layer, maps)
     os.makedirs(run_directory_of(roots, found.id), 0o711, exist_ok=True)
     replace_file(f"{directory}/plan", made.data)
     write_place(roots, found.id, session, spec.linux.resources, maps)
@@ -283,15 +288,6 @@ def _ready(
 
         write_plan(directory, found, made, spec, session, maps)
     return made, slots, env
-
-
-def _make_layer(layer: str, maps: Mappings) -> None:
-    """At the first start: its copy-on-write layer."""
-    if not os.path.isdir(f"{layer}/work"):
-        os.makedirs(f"{layer}/upper", 0o755, exist_ok=True)
-        os.chmod(f"{layer}/upper", 0o755)
-        os.chown(f"{layer}/upper", host_id(maps[0], 0) or 0, host_id(maps[1], 0) or 0)
-        os.mkdir(f"{layer}/work", 0o700)
 
 
 def _words(roots: Roots, found: Detached, session: Session) -> list[str]:

@@ -1,13 +1,15 @@
 /* pycontain-guardian: cleans up after an owner that could not (kill -9). One per process that starts containers, and one
- * for as long as somebody holds another process's container still.
+ * for as long as somebody holds another process's container still, or nobody a terminal that a program has been left on.
  *
  *   pycontain-guardian CGROUP_DIR ... -- TREE ...
  *   pycontain-guardian thaw FILE WORD
+ *   pycontain-guardian drain
  *
  * fd 3 is the read end of a pipe whose write end only the owner has. End of file there, or the end of the parent
  * process (the owner), means the owner has gone: everything in the cgroup directories is killed, they are removed, then
  * the trees; or WORD is written to FILE of a cgroup's freezer, in which nobody could help himself. An owner that ends in order removes its own things first, and this finds nothing to do. Waits in poll,
- * wakes for nothing else; linked without libc, so that it costs a few pages.
+ * wakes for nothing else; linked without libc, so that it costs a few pages. With "drain", fd 3 is a terminal's master: what is
+ * written there is nobody's, until nobody has the terminal any more.
  */
 #include "fd.h"
 #include "start.h"
@@ -43,6 +45,19 @@ static void thaw(const char *file, const char *word)
 		(void)sys_write(fd, word, n); /* nobody to tell; it has ended, most likely */
 }
 
+static void drain(void)
+{
+	struct pollfd master = {.fd = 3, .events = POLLIN}; /* who had it before may have made it non-blocking */
+	char buffer[4096];
+
+	for (;;) {
+		(void)sys_ppoll(&master, 1, NULL);
+		long n = sys_read(3, buffer, sizeof buffer);
+		if (n <= 0 && n != -EAGAIN && n != -EINTR)
+			return; /* EIO: nobody has it open */
+	}
+}
+
 int program(int argc, char **argv, char **envp)
 {
 	const uint64_t all = ~0ULL;
@@ -50,6 +65,10 @@ int program(int argc, char **argv, char **envp)
 
 	(void)envp;
 	(void)sys_sigprocmask(SIG_BLOCK, &all); /* a terminal's Ctrl-C or hang-up is not for us */
+	if (argc == 2 && argv[1][0] == 'd') {
+		drain();
+		return 0;
+	}
 	wait_for_owner();
 	if (argc == 4 && argv[1][0] == 't') { /* a cgroup's directory is an absolute path */
 		thaw(argv[2], argv[3]);

@@ -75,13 +75,17 @@ static int open_proc(struct pc_pack *p)
 
 static int prepare(struct pc_pack *p, const struct pc_pack_args *args)
 {
-	if (p->n_roots == 0 || p->mode > PC_PACK_CHANGES || (p->mode == PC_PACK_LAYER && p->n_roots > 1) ||
+	const bool tree = p->flags & (PC_PACK_TREE | PC_PACK_ONE), alone = p->mode == PC_PACK_LAYER || tree;
+
+	if (p->n_roots == 0 || p->mode > PC_PACK_CHANGES || (alone && p->n_roots > 1) || (tree && p->mode != PC_PACK_MERGED) ||
 	    p->n_mapped > p->n_roots)
 		return pc_pack_fail(p, PC_PACK_STEP_ARGUMENTS, -EINVAL);
 	p->root_fds = malloc(p->n_roots * sizeof *p->root_fds);
 	p->uids = copy_of(args->uids, p->n_uids * sizeof *p->uids);
 	p->gids = copy_of(args->gids, p->n_gids * sizeof *p->gids);
 	p->exclude = copy_of(args->exclude, strings_size(args->exclude, p->n_exclude));
+	if (args->name != NULL && pc_bytes_add(&p->name, args->name, strlen(args->name)) < 0)
+		return pc_pack_fail(p, PC_PACK_STEP_MEMORY, -ENOMEM);
 	for (uint32_t i = 0; p->root_fds != NULL && i < p->n_roots; i++)
 		p->root_fds[i] = -1;
 	if (p->root_fds == NULL || p->uids == NULL || p->gids == NULL || p->exclude == NULL)
@@ -121,6 +125,7 @@ PC_EXPORT void pc_pack_free(struct pc_pack *p)
 	fd_close(&p->file);
 	fd_close(&p->proc_fd);
 	pc_bytes_free(&p->path);
+	pc_bytes_free(&p->name);
 	pc_bytes_free(&p->name_bytes);
 	pc_bytes_free(&p->out);
 	pc_bytes_free(&p->xattrs);

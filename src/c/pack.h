@@ -1,7 +1,7 @@
 /* Directory trees into a tar stream: what the files of the packer share. Parent half: it may allocate.
  *
  * The trees are hostile and may change while they are read: a running container writes to them. So every name is opened
- * below its directory's own fd, no link is followed, no other mount is entered, and nothing is opened for reading before
+ * below its directory's own fd, no link is followed, no other mount is entered unless asked for, and nothing is opened for reading before
  * it is known to be a regular file or a directory: opening a device acts on the device, opening a fifo on who waits there.
  *
  * Memory: the names of the directories on the way down (each directory's sorted as a whole), a name for each file whose
@@ -37,6 +37,7 @@
 	X(NAME, "name in layer")         /* .wh.NAME marks whiteouts: a file of that name cannot be said */            \
 	X(PATH, "path")                  /* longer than PC_PACK_PATH_MAX */                                            \
 	X(OVERLAY, "overlay attributes") /* a metacopy or a redirect: the contents are elsewhere */                    \
+	X(KERNEL, "kernel file")         /* PC_PACK_TREE: one of the kernel's own, which has no contents to be copied */     \
 	X(CHANGED, "changed while read") /* shorter than its header says; the rest was filled with zeros */
 
 #define PC_PACK_STEP_ENUM(symbol, words) PC_PACK_STEP_##symbol,
@@ -94,6 +95,7 @@ struct pc_pack {
 	int64_t mtime_max;
 	struct pc_pack_range *uids, *gids;
 	char *exclude;
+	struct pc_bytes name; /* of the root, without a NUL */
 	int *root_fds;
 	int proc_fd; /* /proc/self/fd: what an O_PATH fd is opened again by */
 	bool keep_atime;
@@ -140,7 +142,8 @@ static inline bool pc_has_vanished(int err)
 /* Room for `n` elements of `size` in *array, which has room for *room. */
 int pc_pack_grow(void **array, size_t *room, size_t n, size_t size);
 /* pack_dirs.c: the open directories */
-#define PC_RESOLVE_HERE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+#define PC_RESOLVE_TREE (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+#define PC_RESOLVE_HERE (PC_RESOLVE_TREE | RESOLVE_NO_XDEV)
 int pc_dirs_open_roots(struct pc_pack *p, const int32_t *roots);
 /* A directory's fd, opened again when it had been closed; borrowed, and only until the next call of these. */
 int pc_dirs_fd(struct pc_pack *p, uint32_t member);
@@ -166,6 +169,10 @@ static inline const char *pc_name_of(const struct pc_pack *p, const struct pc_le
 
 /* pack_look.c: one name of a directory. -errno; a failure other than pc_has_vanished() is noted. */
 int pc_look_at(struct pc_pack *p, uint32_t member, const char *name, uint8_t type, struct pc_look *look);
+/* The same of what the first root's fd shows: PC_PACK_ONE. */
+int pc_look_at_root(struct pc_pack *p, struct pc_look *look);
+/* Whether what is open is a file of the kernel's own, which has no contents that would be one's to copy: 1, 0, -errno. */
+int pc_look_is_kernels(const struct pc_look *look);
 /* The rest of a look at what is open: overlayfs's marks and, if `all`, the attributes that go into the tar, as pax
  * records in p->xattrs, with the ids translated if `mapped`. */
 int pc_look_xattrs(struct pc_pack *p, struct pc_look *look, bool all, bool mapped);

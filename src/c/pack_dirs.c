@@ -72,7 +72,7 @@ static void keep(struct pc_pack *p, uint32_t member, int fd)
 static int open_below(struct pc_pack *p, int dir, const char *path, uint64_t flags)
 {
 	for (;;) {
-		int fd = sys_openat2(dir, path, flags | O_CLOEXEC, 0, PC_RESOLVE_HERE);
+		int fd = sys_openat2(dir, path, flags | O_CLOEXEC, 0, p->flags & PC_PACK_TREE ? PC_RESOLVE_TREE : PC_RESOLVE_HERE);
 		if ((fd != -EMFILE && fd != -ENFILE) || !pc_dirs_spare(p))
 			return fd;
 	}
@@ -95,7 +95,7 @@ static int use(struct pc_pack *p, uint32_t member)
 
 static const char *piece(const struct pc_pack *p, uint32_t from, uint32_t to, size_t *len)
 {
-	size_t begin = p->levels[from].path_len + (from > 0 ? 1 : 0);
+	size_t begin = p->levels[from].path_len + (p->levels[from].path_len > 0 ? 1 : 0);
 
 	*len = p->levels[to].path_len - begin;
 	return (const char *)p->path.data + begin;
@@ -223,7 +223,8 @@ void pc_dirs_pop(struct pc_pack *p)
 int pc_dirs_open_roots(struct pc_pack *p, const int32_t *roots)
 {
 	for (uint32_t i = 0; i < p->n_roots; i++) {
-		p->root_fds[i] = sys_openat2(roots[i], ".", DIR_FLAGS, 0, PC_RESOLVE_HERE);
+		p->root_fds[i] = p->flags & PC_PACK_ONE ? sys_fcntl(roots[i], F_DUPFD_CLOEXEC, 3)
+							: sys_openat2(roots[i], ".", DIR_FLAGS, 0, PC_RESOLVE_HERE);
 		if (p->root_fds[i] < 0)
 			return pc_pack_fail(p, PC_PACK_STEP_OPEN, p->root_fds[i]);
 	}

@@ -73,16 +73,21 @@ static int find_places(struct pc_pack *p)
 }
 
 /* The path of a first name, from its end to its beginning. */
-static int spell(const struct pc_link *link, struct pc_bytes *path)
+static int spell(const struct pc_pack *p, const struct pc_link *link, struct pc_bytes *path)
 {
 	size_t len = link->len;
 
 	for (const struct pc_place *each = link->place; each != NULL; each = each->parent)
 		len += each->len + 1u;
 	path->n = 0;
-	int err = pc_bytes_reserve(path, len);
+	int err = p->name.n > 0 ? pc_bytes_add(path, p->name.data, p->name.n) : 0;
+	if (err == 0 && p->name.n > 0)
+		err = pc_bytes_add(path, "/", 1);
+	if (err == 0)
+		err = pc_bytes_reserve(path, len);
 	if (err < 0)
 		return err;
+	len += path->n;
 	path->n = len;
 	memcpy(path->data + (len -= link->len), link->name, link->len);
 	for (const struct pc_place *each = link->place; each != NULL; each = each->parent) {
@@ -169,7 +174,7 @@ int pc_links_find(struct pc_pack *p, const struct statx *st, struct pc_bytes *fi
 		for (struct pc_link **at = &p->links[bucket_of(p, st->stx_ino)]; *at != NULL; at = &(*at)->next) {
 			if (!is_file(*at, st))
 				continue;
-			int err = spell(*at, first);
+			int err = spell(p, *at, first);
 			if (err == 0 && --(*at)->left == 0)
 				forget(p, at);
 			return err < 0 ? err : 1;

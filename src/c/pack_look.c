@@ -6,6 +6,7 @@
 #include "pack.h"
 
 #include <dirent.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/xattr.h>
 
@@ -31,6 +32,24 @@ static bool is_whiteout_node(const struct statx *st)
 	return S_ISCHR(st->stx_mode) && st->stx_rdev_major == 0 && st->stx_rdev_minor == 0;
 }
 
+/* What out->fd shows; `readable`: it is open for reading, and not as a path only. */
+static int look_through(struct pc_pack *p, struct pc_look *out, bool readable)
+{
+	int err = sys_statx(out->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &out->st);
+
+	if (err < 0)
+		return err;
+	out->whiteout = is_whiteout_node(&out->st) && !(p->flags & PC_PACK_TREE);
+	if (readable || (!S_ISREG(out->st.stx_mode) && !S_ISDIR(out->st.stx_mode)))
+		return 0;
+	int again = open_again(p, out->fd, S_ISDIR(out->st.stx_mode) ? O_RDONLY | O_DIRECTORY : O_RDONLY);
+	if (again < 0)
+		return again;
+	fd_close(&out->fd);
+	out->fd = again;
+	return 0;
+}
+
 static int look(struct pc_pack *p, uint32_t member, const char *name, uint8_t type, struct pc_look *out)
 {
 	/* O_DIRECTORY opens nothing but directories */
@@ -42,18 +61,7 @@ static int look(struct pc_pack *p, uint32_t member, const char *name, uint8_t ty
 	if (fd < 0)
 		return fd;
 	out->fd = fd;
-	int err = sys_statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &out->st);
-	if (err < 0)
-		return err;
-	out->whiteout = is_whiteout_node(&out->st);
-	if (readable || (!S_ISREG(out->st.stx_mode) && !S_ISDIR(out->st.stx_mode)))
-		return 0;
-	int again = open_again(p, fd, S_ISDIR(out->st.stx_mode) ? O_RDONLY | O_DIRECTORY : O_RDONLY);
-	if (again < 0)
-		return again;
-	fd_close(&out->fd);
-	out->fd = again;
-	return 0;
+	return look_through(p, out, readable);
 }
 
 int pc_look_at(struct pc_pack *p, uint32_t member, const char *name, uint8_t type, struct pc_look *out)
@@ -64,6 +72,38 @@ int pc_look_at(struct pc_pack *p, uint32_t member, const char *name, uint8_t typ
 		pc_look_close(out);
 		return pc_has_vanished(err) ? err : pc_pack_fail(p, PC_PACK_STEP_OPEN, err);
 	}
+	return 0;
+}
+
+int pc_look_at_root(struct pc_pack *p, struct pc_look *out)
+{
+	*out = (struct pc_look){.fd = sys_fcntl(p->root_fds[0], F_DUPFD_CLOEXEC, 3)};
+	int err = out->fd < 0 ? out->fd : look_through(p, out, false);
+	if (err < 0) {
+		pc_look_close(out);
+		return pc_pack_fail(p, PC_PACK_STEP_OPEN, err);
+	}
+	return 0;
+}
+
+/* What reading it does, and what is in it, is the kernel's to say, not the container's. */
+static const uint64_t kernels_own[] = {
+	PROC_SUPER_MAGIC,  SYSFS_MAGIC,	      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC, DEBUGFS_MAGIC,
+	TRACEFS_MAGIC,	   SECURITYFS_MAGIC,  BPF_FS_MAGIC,	  PSTOREFS_MAGIC,      BINFMTFS_MAGIC,	   EFIVARFS_MAGIC,
+	AUTOFS_SUPER_MAGIC, NSFS_MAGIC,	      SELINUX_MAGIC,	  SMACK_MAGIC,	       RDTGROUP_SUPER_MAGIC,
+	0x19800202 /* mqueue */, 0x62656570 /* configfs */, 0x65735543 /* fusectl */,
+};
+
+int pc_look_is_kernels(const struct pc_look *look)
+{
+	struct statfs fs;
+	int err = sys_fstatfs(look->fd, &fs);
+
+	if (err < 0)
+		return err;
+	for (size_t i = 0; i < sizeof kernels_own / sizeof *kernels_own; i++)
+		if ((uint64_t)fs.f_type == kernels_own[i])
+			return 1;
 	return 0;
 }
 
@@ -171,6 +211,8 @@ static int add_record(struct pc_pack *p, const struct pc_look *l, const char *pa
 		return err == -ENODATA ? 0 : pc_pack_fail(p, PC_PACK_STEP_XATTR, err);
 	if (mapped) {
 		int64_t len = pc_ids_xattr(p, name, p->value.data, p->value.n);
+		if (len == -EOVERFLOW && p->flags & PC_PACK_TREE)
+			return 0; /* the container could not see it, either */
 		if (len < 0)
 			return pc_pack_fail(p, PC_PACK_STEP_OWNER, (int)len);
 		p->value.n = (size_t)len;
@@ -216,7 +258,8 @@ int pc_look_xattrs(struct pc_pack *p, struct pc_look *l, bool all, bool mapped)
 	p->xattrs.n = 0;
 	if (size < 0)
 		return pc_pack_fail(p, PC_PACK_STEP_XATTR, (int)size);
-	for (const char *name = p->xattr_names; err == 0 && name < p->xattr_names + size; name += strlen(name) + 1)
+	const int64_t marks = p->flags & PC_PACK_TREE ? 0 : size;
+	for (const char *name = p->xattr_names; err == 0 && name < p->xattr_names + marks; name += strlen(name) + 1)
 		err = take_mark(p, l, path, name);
 	return err == 0 && all && size > 0 && !l->whiteout ? add_records(p, l, path, size, mapped) : err;
 }

@@ -7,6 +7,7 @@
 
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
+#define NOBODY 65534u /* /proc/sys/kernel/overflowuid: what a user namespace shows of those whom it does not have */
 enum { PHASE_OPAQUE, PHASE_WHITEOUTS, PHASE_ENTRIES };
 
 /* --- levels ----------------------------------------------------------------------------------------------------- */
@@ -67,6 +68,7 @@ static int put_header(struct pc_pack *p, const struct pc_tar_entry *e)
 	if (err < 0)
 		return pc_pack_fail(p, err == -E2BIG ? PC_PACK_STEP_XATTR : PC_PACK_STEP_MEMORY, err);
 	p->counts.entries++;
+	p->counts.blocks++;
 	return 1;
 }
 
@@ -93,8 +95,16 @@ static int translate_owner(struct pc_pack *p, const struct statx *st, struct pc_
 {
 	int err = pc_ids_inside(p->uids, p->n_uids, st->stx_uid, &e->uid);
 
+	if (err < 0 && p->flags & PC_PACK_TREE) {
+		e->uid = NOBODY;
+		err = 0;
+	}
 	if (err == 0)
 		err = pc_ids_inside(p->gids, p->n_gids, st->stx_gid, &e->gid);
+	if (err < 0 && p->flags & PC_PACK_TREE) {
+		e->gid = NOBODY;
+		err = 0;
+	}
 	return err < 0 ? pc_pack_fail(p, PC_PACK_STEP_OWNER, err) : 0;
 }
 
@@ -180,18 +190,33 @@ static void begin_contents(struct pc_pack *p, struct pc_look *look)
 	p->padding = (uint32_t)(-look->st.stx_size % 512);
 	p->file_sparse = look->st.stx_blocks * 512 < look->st.stx_size;
 	p->counts.file_bytes += look->st.stx_size;
+	p->counts.blocks += (look->st.stx_size + 511) / 512;
 	if (p->file_size > 0)
 		p->file = fd_take(&look->fd);
+}
+
+/* Of another mount than the directory that it is in, and the kernel's own: 1, 0, -errno. */
+static int is_kernels(struct pc_pack *p, const struct pc_look *look, uint32_t member)
+{
+	const struct pc_member *in = &p->members[member];
+
+	if (!(p->flags & PC_PACK_TREE) || (in->dev_major == look->st.stx_dev_major && in->dev_minor == look->st.stx_dev_minor))
+		return 0;
+	int found = pc_look_is_kernels(look);
+	return found < 0 ? pc_pack_fail(p, PC_PACK_STEP_OPEN, found) : found;
 }
 
 static int take_entry(struct pc_pack *p, const struct pc_name *name, const char *text, struct pc_look *look)
 {
 	const uint32_t root = p->members[name->member].root;
-	int err = pc_look_xattrs(p, look, true, root < p->n_mapped);
+	const int empty = is_kernels(p, look, name->member);
+	int err = empty < 0 ? empty : pc_look_xattrs(p, look, true, root < p->n_mapped);
 	char type;
 
 	if (err < 0)
 		return err;
+	if (empty && !S_ISDIR(look->st.stx_mode))
+		return 0;
 	if (look->whiteout)
 		return p->mode == PC_PACK_LAYER ? put_whiteout(p, text, name->len) : 0;
 	if (S_ISSOCK(look->st.stx_mode)) {
@@ -203,7 +228,7 @@ static int take_entry(struct pc_pack *p, const struct pc_name *name, const char 
 	err = put_entry(p, look, root, &type);
 	if (err > 0 && type == '0')
 		begin_contents(p, look);
-	if (err < 0 || type != '5')
+	if (err < 0 || type != '5' || empty)
 		return err;
 	err = pc_walk_enter(p, name->member, text, look, false);
 	if (err == 0)
@@ -277,12 +302,48 @@ int pc_walk_begin(struct pc_pack *p, struct pc_look *top)
 	return err;
 }
 
+/* What is asked for itself is refused, where in a tree it would be passed over. */
+static int refuse_kernels(struct pc_pack *p, const struct pc_look *look)
+{
+	int found = p->flags & PC_PACK_TREE && !S_ISLNK(look->st.stx_mode) ? pc_look_is_kernels(look) : 0;
+
+	return found == 0 ? 0 : pc_pack_fail(p, PC_PACK_STEP_KERNEL, found < 0 ? found : -EOPNOTSUPP);
+}
+
+/* PC_PACK_ONE: the root is all there is. */
+static int only(struct pc_pack *p)
+{
+	struct pc_look look;
+	char type;
+	int err = pc_look_at_root(p, &look);
+
+	if (err < 0)
+		return err;
+	look.st.stx_nlink = 1; /* its other names are not in this tar */
+	err = refuse_kernels(p, &look);
+	if (err == 0 && S_ISSOCK(look.st.stx_mode))
+		p->counts.sockets++;
+	else if (err == 0 && (err = pc_look_xattrs(p, &look, true, p->n_mapped > 0)) == 0)
+		err = put_entry(p, &look, 0, &type);
+	if (err > 0 && type == '0')
+		begin_contents(p, &look);
+	pc_look_close(&look);
+	return err;
+}
+
 static int begin(struct pc_pack *p)
 {
 	struct pc_look top = {.fd = -1};
 	char type;
+
+	if (p->name.n > 0 && pc_bytes_add(&p->path, p->name.data, p->name.n) < 0)
+		return pc_pack_fail(p, PC_PACK_STEP_MEMORY, -ENOMEM);
+	if (p->flags & PC_PACK_ONE)
+		return only(p);
 	int err = pc_walk_begin(p, &top);
 
+	if (err == 0)
+		err = refuse_kernels(p, &top);
 	if (err == 0 && (p->flags & PC_PACK_ROOT))
 		err = put_entry(p, &top, 0, &type);
 	if (err < 0)

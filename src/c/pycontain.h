@@ -140,6 +140,9 @@ int pc_remove_tree(const char *path);
 /* Kills everything in the cgroup directory and removes it with its children. 0 when it is gone. */
 int pc_remove_cgroup(const char *path);
 
+/* From here on this thread makes files as this user and group, with all of its powers. */
+int pc_act_as(uint32_t uid, uint32_t gid);
+
 int pc_openat2(int32_t dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 int pc_syncfs(int32_t fd);
 /* The number of `name` for the architecture `audit_arch`, by libseccomp: negative when that architecture lacks it.
@@ -155,6 +158,16 @@ struct pc_id_range {
 	uint32_t count;
 };
 
+enum pc_unpack_flags {
+	/* into a directory that others use: no name is a whiteout, the root stays as it is, and neither does a directory take
+	 * the place of anything else nor anything else that of a directory */
+	PC_UNPACK_PLAIN = 1,
+	PC_UNPACK_OWNED = 2, /* all belongs to owner_uid and owner_gid */
+	/* what comes from somebody who is not trusted: no set-user-ID and set-group-ID bits, no attributes but user.*, and devices
+	 * are their owner's alone */
+	PC_UNPACK_SOBER = 4,
+};
+
 /* `root_fd` stays the caller's. `in_user_namespace`: no device nodes, and overlayfs' marks as user.*. Without ranges every
  * id is itself. `max_bytes` counts the tar with its headers, `max_meta_bytes` the extended headers of one entry. */
 struct pc_unpack_options {
@@ -167,7 +180,9 @@ struct pc_unpack_options {
 	uint32_t max_meta_bytes;
 	uint32_t n_uid_map;
 	uint32_t n_gid_map;
-	uint32_t reserved;
+	uint32_t flags;
+	uint32_t owner_uid;
+	uint32_t owner_gid;
 	const struct pc_id_range *uid_map;
 	const struct pc_id_range *gid_map;
 };
@@ -230,16 +245,22 @@ enum pc_pack_mode {
 enum pc_pack_flags {
 	PC_PACK_USERXATTR = 1, /* overlayfs's marks are user.overlay.*, not trusted.overlay.* */
 	PC_PACK_ROOT = 2,      /* begin with an entry "./" for the root itself */
+	/* one root, as it is: marks of overlayfs mean nothing, other mounts are entered (but those of the kernel's own file
+	 * systems, which are empty here), and whom the maps do not have is nobody, as the container sees him */
+	PC_PACK_TREE = 4,
+	PC_PACK_ONE = 8, /* with PC_PACK_TREE: the root may be anything but a directory, and is all there is */
 };
 
 /* `roots`: directories, topmost first, the caller's; O_PATH will do. The maps are for the first `n_mapped` of them.
  * `exclude`: `n_exclude` paths, each with its NUL, that are passed over in the first root, with what is below them.
+ * `name`: what the root is called in the tar, instead of "."; NULL or empty: that.
  * Times after `mtime_max` (seconds) are written as it. */
 struct pc_pack_args {
 	const int32_t *roots;
 	const struct pc_pack_range *uids;
 	const struct pc_pack_range *gids;
 	const char *exclude;
+	const char *name;
 	int64_t mtime_max;
 	uint32_t n_roots;
 	uint32_t n_mapped;
@@ -250,7 +271,8 @@ struct pc_pack_args {
 	uint32_t flags;
 };
 
-/* `vanished`: names that were gone when they were looked at. */
+/* `vanished`: names that were gone when they were looked at. `blocks`: of 512 bytes, of headers and contents, without what is
+ * said beside a header. */
 struct pc_pack_counts {
 	uint64_t entries;
 	uint64_t whiteouts;
@@ -258,6 +280,7 @@ struct pc_pack_counts {
 	uint64_t file_bytes;
 	uint64_t sockets;
 	uint64_t vanished;
+	uint64_t blocks;
 };
 
 /* `step` is an enum pc_pack_step, `err` a positive errno, `path` where in the tree; not NUL-terminated, the packer's. */

@@ -62,7 +62,9 @@
 	X(DEVICE, "device")                   /* major, minor */                                                       \
 	X(LINK_KIND, "link kind")             /* `text`: the target */                                                 \
 	X(LINK_ABSENT, "link absent")         /* `text`: the target */                                                 \
-	X(UNMAPPED, "unmapped")               /* `what`, the id */
+	X(UNMAPPED, "unmapped")               /* `what`, the id */                                                     \
+	X(OVER_FILE, "over file")             /* a directory where something else is (PC_UNPACK_PLAIN) */              \
+	X(OVER_DIRECTORY, "over directory")   /* something else where a directory is (PC_UNPACK_PLAIN) */
 
 #define PC_UNPACK_FAULT_ENUM(symbol, name) PC_UNPACK_##symbol,
 enum pc_unpack_fault { PC_UNPACK_FAULTS(PC_UNPACK_FAULT_ENUM) PC_UNPACK_FAULT_COUNT };

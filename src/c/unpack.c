@@ -46,7 +46,8 @@ static int write_entry(struct pc_unpack *u, const struct tar_entry *e)
 		return err;
 	if (u->path.n == 0 && e->kind != TAR_DIR) /* CVE-2021-29136: the root itself replaced by a link */
 		return tar_fault(&u->error, PC_UNPACK_ROOT_KIND, 0, 0);
-	if (has_whiteout_parent(&u->path))
+	const bool plain = u->o.flags & PC_UNPACK_PLAIN;
+	if (!plain && has_whiteout_parent(&u->path))
 		return tar_fault(&u->error, PC_UNPACK_WHITEOUT_PARENT, 0, 0);
 	if (u->path.n == 0)
 		return unpack_root(u, e);
@@ -56,8 +57,15 @@ static int write_entry(struct pc_unpack *u, const struct tar_entry *e)
 	struct unpack_kept kept;
 	err = unpack_keep_time(u, parent, &kept);
 	if (err == 0)
-		err = unpack_is_whiteout_name(u->path.text + u->path.name) ? unpack_whiteout(u, e, parent) : write_kind(u, e, parent);
+		err = !plain && unpack_is_whiteout_name(u->path.text + u->path.name) ? unpack_whiteout(u, e, parent)
+										     : write_kind(u, e, parent);
 	return err < 0 ? err : unpack_restore_time(&kept);
+}
+
+/* A program must not get the powers of whoever copies it, nor a device be for all who can see the copy. */
+static void sober(struct tar_entry *e)
+{
+	e->mode &= e->kind == TAR_CHAR || e->kind == TAR_BLOCK_DEVICE ? 0600u : 01777u;
 }
 
 static int on_entry(void *context, const struct tar_entry *e)
@@ -67,6 +75,8 @@ static int on_entry(void *context, const struct tar_entry *e)
 	u->error.entry = ++u->stats.entries;
 	if (u->stats.entries > u->o.max_entries)
 		return tar_fault(&u->error, PC_UNPACK_ENTRIES, u->o.max_entries, 0);
+	if (u->o.flags & PC_UNPACK_SOBER)
+		sober(&u->tar.entry);
 	u->uid = e->uid;
 	u->gid = e->gid;
 	int err = write_entry(u, e);

@@ -45,7 +45,8 @@ int unpack_hardlink(struct pc_unpack *u, const struct tar_entry *e, int parent)
 	if (err < 0)
 		return err;
 	const char *target = u->target.text + u->target.name;
-	if (u->target.n == 0 || unpack_is_whiteout_name(target))
+	const bool plain = u->o.flags & PC_UNPACK_PLAIN;
+	if (u->target.n == 0 || (!plain && unpack_is_whiteout_name(target)))
 		return link_fault(u, e, PC_UNPACK_LINK_KIND);
 	int from = unpack_open_parent(u, &u->target, false);
 	if (from == -ENOENT || from == -ENOTDIR)
@@ -57,7 +58,7 @@ int unpack_hardlink(struct pc_unpack *u, const struct tar_entry *e, int parent)
 		return link_fault(u, e, PC_UNPACK_LINK_ABSENT);
 	if (err < 0)
 		return err;
-	if (S_ISDIR(st.stx_mode) || unpack_is_whiteout(&st))
+	if (S_ISDIR(st.stx_mode) || (!plain && unpack_is_whiteout(&st)))
 		return link_fault(u, e, PC_UNPACK_LINK_KIND);
 	return make_link(u, from, target, &st, parent, u->path.text + u->path.name);
 }

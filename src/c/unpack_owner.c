@@ -23,6 +23,11 @@ int unpack_map_id(struct pc_unpack *u, bool group, uint32_t id, uint32_t *out)
 
 int unpack_shift(struct pc_unpack *u, const struct tar_entry *e)
 {
+	if (u->o.flags & PC_UNPACK_OWNED) {
+		u->uid = u->o.owner_uid;
+		u->gid = u->o.owner_gid;
+		return 0;
+	}
 	int err = unpack_map_id(u, false, e->uid, &u->uid);
 
 	return err < 0 ? err : unpack_map_id(u, true, e->gid, &u->gid);
@@ -59,9 +64,12 @@ int unpack_settle_implied(struct pc_unpack *u, int fd)
 	uint32_t uid = u->own_uid, gid = u->own_gid;
 	int err = 0;
 
-	if (u->o.n_uid_map > 0)
+	if (u->o.flags & PC_UNPACK_OWNED) {
+		uid = u->o.owner_uid;
+		gid = u->o.owner_gid;
+	} else if (u->o.n_uid_map > 0)
 		err = unpack_map_id(u, false, 0, &uid);
-	if (err == 0 && u->o.n_gid_map > 0)
+	if (err == 0 && !(u->o.flags & PC_UNPACK_OWNED) && u->o.n_gid_map > 0)
 		err = unpack_map_id(u, true, 0, &gid);
 	if (err == 0 && (uid != u->own_uid || gid != u->own_gid))
 		err = sys_fchown(fd, uid, gid);

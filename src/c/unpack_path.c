@@ -215,5 +215,16 @@ int unpack_remember_parent(struct pc_unpack *u, struct unpack_path *p, int *fd)
 int unpack_clear(struct pc_unpack *u, int parent, const char *name)
 {
 	u->stale = true; /* the fds stay good for the entry at hand */
-	return pc_tree_remove_at(parent, name);
+	if (!(u->o.flags & PC_UNPACK_PLAIN))
+		return pc_tree_remove_at(parent, name);
+	/* Outside the container's mount namespace the kernel would unlink what something is mounted on in there, and the mount
+	 * would go. */
+	struct statx st;
+	int err = sys_statx(parent, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st);
+	if (err == 0 && st.stx_attributes & STATX_ATTR_MOUNT_ROOT && !S_ISDIR(st.stx_mode))
+		return -EBUSY;
+	err = sys_unlinkat(parent, name, 0); /* who shares the directory may have put another one there by now */
+	if (err == -EISDIR)
+		return tar_fault(&u->error, PC_UNPACK_OVER_DIRECTORY, 0, 0);
+	return err == -ENOENT ? 0 : err;
 }

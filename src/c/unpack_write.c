@@ -31,9 +31,9 @@ static int describe_directory(struct pc_unpack *u, const struct tar_entry *e, in
 
 int unpack_root(struct pc_unpack *u, const struct tar_entry *e)
 {
-	int err = unpack_shift(u, e);
+	int err = u->o.flags & PC_UNPACK_PLAIN ? 0 : unpack_shift(u, e);
 
-	return err < 0 ? err : describe_directory(u, e, u->root, false, false);
+	return err < 0 || u->o.flags & PC_UNPACK_PLAIN ? err : describe_directory(u, e, u->root, false, false);
 }
 
 /* 1: made; 0: it is there already, and keeps what is in it. *opaque when it takes the place of a whiteout. */
@@ -47,6 +47,8 @@ static int make_directory(struct pc_unpack *u, int parent, const char *name, uin
 	err = sys_statx(parent, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st);
 	if (err < 0 || S_ISDIR(st.stx_mode))
 		return err;
+	if (u->o.flags & PC_UNPACK_PLAIN)
+		return tar_fault(&u->error, PC_UNPACK_OVER_FILE, 0, 0);
 	*opaque = unpack_is_whiteout(&st); /* the directory of the layers below was removed, then made anew */
 	err = unpack_clear(u, parent, name);
 	if (err == 0)

@@ -26,10 +26,12 @@ static bool begins(struct tar_text name, const char *word)
 }
 
 /* trusted.* and user.overlay.* would steer overlayfs, others the host's security modules. */
-static bool may_set(struct tar_text name, bool is_dir)
+static bool may_set(const struct pc_unpack *u, struct tar_text name, bool is_dir)
 {
 	if (begins(name, "user."))
 		return !begins(name, "user.overlay.");
+	if (u->o.flags & PC_UNPACK_SOBER)
+		return false;
 	return is_name(name, CAPABILITY) || is_name(name, ACL) || (is_dir && is_name(name, DEFAULT_ACL));
 }
 
@@ -159,8 +161,9 @@ int unpack_xattrs(struct pc_unpack *u, int fd, const struct tar_entry *e)
 {
 	for (size_t i = 0; i < e->n_xattrs; i++) {
 		const struct tar_xattr *x = &e->xattrs[i];
-		int err = may_set(x->name, e->kind == TAR_DIR) ? set(u, fd, x) : -EOPNOTSUPP;
-		if (err == -EOPNOTSUPP && !is_name(x->name, CAPABILITY))
+		bool may = may_set(u, x->name, e->kind == TAR_DIR);
+		int err = may ? set(u, fd, x) : -EOPNOTSUPP;
+		if (err == -EOPNOTSUPP && !(may && is_name(x->name, CAPABILITY)))
 			skip(u, x->name);
 		else if (err < 0)
 			return err;

@@ -221,6 +221,7 @@ def test_reimport_replaces_the_name(data: str) -> None:
         ("app", ("RUN x",), "the instructions are CMD"),
         ("app", ("EXPOSE 99999999999",), "is not PORT"),
         ("app", ("STOPSIGNAL NOPE",), "no signal"),
+        ("app", ("ONBUILD FROM x",), "FROM cannot be a trigger"),
         ("app", ("ENV A='x",), "without its end"),
         ("app", ("CMD",), "needs a value"),
     ],

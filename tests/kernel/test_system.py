@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,11 +109,11 @@ def test_who_makes_a_container_holds_its_image(staying: Roots, image: str, monke
     seen: list[str] = []
     real = detached.publish
 
-    def publish(roots: Roots, found: detached.Detached) -> None:
+    def publish(roots: Roots, found: detached.Detached, prepare: Callable[[str], None] | None = None) -> None:
         with pytest.raises(Conflict):
             images.remove_image(roots.data_root, "busybox:1")
         seen.append(found.id)
-        real(roots, found)
+        real(roots, found, prepare)
 
     monkeypatch.setattr("pycontain.runtime.detached_start.publish", publish)
     from pycontain.request import RunRequest

@@ -157,7 +157,6 @@ def test_mistake(words: tuple[str, ...], phrase: str) -> None:
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
-        (("--detach-keys", "ctrl-x", "host"), "leave out --detach-keys"),
         (("-p", "80:80", "host"), "bridge networks come later"),
         (("--network", "bridge", "host"), "--network: .*use none or host"),
         (("--pid", "container:x", "host"), "--pid: .*use private or host"),

@@ -27,6 +27,7 @@ LAYERS = (
         "plan",
         "plan_exec",
         "plan_limits",
+        "plan_view",
         "image",
         "healthcheck",
         "spec",
