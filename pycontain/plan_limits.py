@@ -14,7 +14,7 @@ __all__ = ["NewLimits", "with_limits"]
 
 _PLACE = frozenset((Op.CGROUP_MAKE, Op.CGROUP_OPEN))
 _CGROUP = frozenset((*_PLACE, Op.CGROUP_WRITE, Op.CGROUP_DEVICES))
-_CODE, _FLAGS, _SLOT, _S1, _S2 = 0, 1, 2, 4, 5
+_CODE, _FLAGS, _SLOT, _S1, _S2, _X = 0, 1, 2, 4, 5, 8
 
 
 @record
@@ -91,7 +91,9 @@ class _Edited:
         child.insert(at, self.op(Op.CGROUP_JOIN, s1="", slot=slot))
         if self.starts:
             at = next((i for i, op in enumerate(finish) if op[_CODE] == Op.TREE_REMOVE), len(finish))
-            finish.insert(at, self.op(Op.CGROUP_REMOVE, s1=path))
+            op = self.op(Op.CGROUP_REMOVE, s1=path)
+            op[_X] = max((each[_X] for each in finish if each[_CODE] == Op.CGROUP_REMOVE), default=0)
+            finish.insert(at, op)
         return slot
 
     def write(self, slot: int, file: str, value: str) -> None:

@@ -167,7 +167,7 @@ def _late_members(
     made = []
     for name in limits.writes_of(resources, facts):
         if not any(name in each.controllers for each in members):
-            one = late_cgroup(name, parent, found.id, facts)
+            one = late_cgroup(name, parent, found.cgroup_name, facts)
             if one.version == 1:  # in cgroup v2 it is in the one directory already
                 made.append(one)
     return tuple(made)

@@ -63,6 +63,11 @@ class Foreground:
     def upper(self) -> str:
         return f"{self.directory}/upper"
 
+    @property
+    def cgroup_name(self) -> str:
+        """Its own cgroups, below its owner's; "": those themselves, of a container that stays."""
+        return "" if self.owner.startswith(f"c{self.id}-") else self.id
+
     def changed(self) -> Changed:
         from ..image.commit import Changed
 

@@ -88,7 +88,7 @@ def _cgroups(found: Detached, spec: RuntimeSpec, session: Session) -> tuple[OwnC
     joined = []
     has_own = False
     for group in sorted(cgroups(spec.linux.resources, session.facts), key=lambda group: -group.version):
-        path = path_of(group, session.cgroup_parent, found.id)
+        path = path_of(group, session.cgroup_parent, "")
         # a cpuset of its own would be one without CPUs
         own = not (has_own or group.shared or "cpuset" in group.controllers)
         joined.append(OwnCgroup(path=f"{path}/{_CGROUP}" if own else path, version=group.version, make=own))

@@ -17,8 +17,8 @@ __all__ = ["late_cgroup"]
 
 
 def late_cgroup(name: str, parent: str, container_id: str, facts: HostFacts) -> Member:
-    """In the hierarchy of the controller ``name``, or cgroup v2's for "". ``parent``: its owner's part of each. Nobody is in it
-    yet; it is removed with its owner, or before. Raises: Unsupported."""
+    """In the hierarchy of the controller ``name``, or cgroup v2's for "". ``parent``: its owner's part of each; ``container_id`` "":
+    that is the container's own. Nobody is in it yet; it is removed with its owner, or before. Raises: Unsupported."""
     from .session import cannot_make
 
     where = facts.controllers.get(name)
@@ -30,7 +30,7 @@ def late_cgroup(name: str, parent: str, container_id: str, facts: HostFacts) -> 
     )
     path = limits.path_of(group, parent, container_id)
     try:
-        cgroup_tree.make_owner(group, parent, facts, frozenset(group.controllers))
+        cgroup_tree.make_owner(group, parent, facts, frozenset(group.controllers), alone=not container_id)
         os.makedirs(path, 0o755, exist_ok=True)
         if name == "cpuset" and group.version == 1:  # admits nobody before it has both
             for file, all_of_them in (("cpuset.cpus", facts.cpuset_cpus), ("cpuset.mems", facts.cpuset_mems)):

@@ -181,5 +181,5 @@ def _late_directory(found: Foreground) -> cgroups.Member | None:
     mount, base = (where.mount, where.base) if where is not None else (facts.unified, facts.cgroup_base)
     names = () if v2 else ("freezer",)
     group = Cgroup(controllers=names, version=2 if v2 else 1, mount=mount, base=base)
-    directory = path_of(group, f"{CGROUP_BASE}/{found.owner}", found.id)
+    directory = path_of(group, f"{CGROUP_BASE}/{found.owner}", found.cgroup_name)
     return cgroups.Member(controllers=names, version=group.version, directory=directory)

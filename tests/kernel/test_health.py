@@ -69,7 +69,7 @@ def inside(name: str) -> list[str]:
 
 
 def check_cgroups(container_id: str) -> list[str]:
-    return [where for where, _, _ in os.walk("/sys/fs/cgroup") if where.endswith(f"{container_id}/pycontain-health")]
+    return [where for where, _, _ in os.walk("/sys/fs/cgroup") if container_id in where and "pycontain-health" in where]
 
 
 def image(name: str, *changes: str) -> None:
