@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .engine.containers import ContainerInfo
+    from .engine.events import Event
     from .engine.image import Image
     from .engine.images import Progress, Removed
     from .engine.processes import ProcessTable
+    from .engine.volumes import Volume
     from .nouns import StayOptions, WaitOptions
     from .options import ExecOptions
     from .result import CompletedContainer, Usage
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     C = TypeVar("C", bound=Closable)
 
-__all__ = ["Containers", "Engine", "EngineContainer", "Images"]
+__all__ = ["Containers", "Engine", "EngineContainer", "Images", "Volumes"]
 
 _LINES_AT_ONCE = 1000
 
@@ -95,6 +97,7 @@ class Engine:
         self._roots = default_roots(data_root, run_root)
         self.containers = Containers(self._roots)
         self.images = Images(self._roots)
+        self.volumes = Volumes(self._roots)
 
     @property
     def data_root(self) -> str:
@@ -103,6 +106,21 @@ class Engine:
     @property
     def run_root(self) -> str:
         return self._roots.run_root
+
+    async def events(
+        self, *, since: datetime | float | None = None, until: datetime | float | None = None,
+        filters: Mapping[str, str | int | Iterable[str | int]] | None = None,
+    ) -> AsyncIterator[Event]:  # fmt: skip
+        """As the twin; what it raises, the first event raises. They are watched from then on."""
+        sync = nouns.Engine(self.data_root, self.run_root)
+        loop = asyncio.get_running_loop()
+        with await _opened(lambda: sync.events(since=since, until=until, filters=filters)) as watched:
+            while not watched.is_over:
+                for event in watched.now():
+                    yield event
+                if not watched.is_over:
+                    left = watched.left_s()
+                    await _readable(watched.fileno(), None if left is None else loop.time() + left + 0.001)
 
     def __repr__(self) -> str:
         return f"<aio.Engine {self.data_root}>"
@@ -178,8 +196,8 @@ class EngineContainer:
     async def rename(self, name: str) -> None:
         await _short(lambda: self.container.rename(name))
 
-    async def remove(self, *, force: bool = False) -> None:
-        await _short(lambda: self.container.remove(force=force))
+    async def remove(self, *, force: bool = False, volumes: bool = False) -> None:
+        await _short(lambda: self.container.remove(force=force, volumes=volumes))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -367,4 +385,28 @@ class Images:
         return await _short(lambda: self._sync.remove(name, force=force))
 
     async def prune(self, *, all: bool = False) -> tuple[builtins.list[Removed], int]:
+        return await _short(lambda: self._sync.prune(all=all))
+
+
+class Volumes:
+    """``aio.Engine.volumes``."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._sync = nouns.Volumes(roots)
+
+    async def create(
+        self, name: str = "", *, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        return await _short(lambda: self._sync.create(name, labels=labels, options=options))
+
+    async def get(self, name: str) -> Volume:
+        return await _short(lambda: self._sync.get(name))
+
+    async def list(self) -> list[Volume]:
+        return await _short(self._sync.list)
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        await _short(lambda: self._sync.remove(name, force=force))
+
+    async def prune(self, *, all: bool = False) -> tuple[builtins.list[str], int]:
         return await _short(lambda: self._sync.prune(all=all))

@@ -230,9 +230,10 @@ class EngineContainer:
         """Raises: Conflict: the name is in use, or is its own; InvalidArgument: it is none."""
         self._do("rename", lambda: containers.rename(self._roots, self._id, name))
 
-    def remove(self, *, force: bool = False) -> None:
-        """With all that it has written. ``force``: it is killed first. Raises: Conflict: it runs."""
-        self._do("remove", lambda: containers.remove(self._roots, self._id, force=force))
+    def remove(self, *, force: bool = False, volumes: bool = False) -> None:
+        """With all that it has written in its root. ``force``: it is killed first. ``volumes``: with its anonymous volumes, unless
+        others use them. Raises: Conflict: it runs."""
+        self._do("remove", lambda: containers.remove(self._roots, self._id, force=force, volumes=volumes))
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

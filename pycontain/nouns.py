@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     import builtins
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
     from threading import Event
     from typing import IO, BinaryIO
 
     from typing_extensions import Unpack
 
+    from .engine.events import Events
     from .engine.image import Image
     from .engine.images import Progress, Removed
+    from .engine.volumes import Volume
     from .options import RunOptions
     from .result import CompletedContainer
 
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
         remove: Literal[True]
 
 
-__all__ = ["Containers", "Engine", "Images"]
+__all__ = ["Containers", "Engine", "Images", "Volumes"]
 
 _STAYS = ("restart", "remove", "log_driver", "log_opts", "stop_timeout", "stdin_open", "tty")
 _WAITS = ("input", "stdin", "stdout", "stderr", "text", "encoding", "errors", "timeout", "check")
@@ -71,6 +74,7 @@ class Engine:
         self._roots = default_roots(data_root, run_root)
         self.containers = Containers(self._roots)
         self.images = Images(self._roots)
+        self.volumes = Volumes(self._roots)
 
     @property
     def data_root(self) -> str:
@@ -79,6 +83,21 @@ class Engine:
     @property
     def run_root(self) -> str:
         return self._roots.run_root
+
+    def events(
+        self, *, since: datetime | float | None = None, until: datetime | float | None = None,
+        filters: Mapping[str, str | int | Iterable[str | int]] | None = None,
+    ) -> Events:  # fmt: skip
+        """What happens to containers, images and volumes, as it happens: an iterator of :class:`pycontain.engine.events.Event`, to be
+        closed, or a ``with`` block. ``since``, ``until``: an instant, or seconds since 1970; neither: from now on, for ever.
+        ``filters``: of `pycontain events`. Raises: InvalidArgument: no such filter; Unsupported: another user's journal.
+        """
+        from .engine.events import events
+
+        wanted = {name: texts(value) for name, value in (filters or {}).items()}
+        return answered(
+            "read events", lambda: events(self._roots, since=instant(since), until=instant(until), filters=wanted)
+        )
 
     def __repr__(self) -> str:
         return f"<Engine {self.data_root}>"
@@ -152,7 +171,7 @@ class Containers:
         """
         from .engine.container_filters import select
 
-        wanted = {name: _texts(value) for name, value in (filters or {}).items()}
+        wanted = {name: texts(value) for name, value in (filters or {}).items()}
         found = answered("list containers", lambda: select(self._roots, wanted, all=all))
         return [EngineContainer(self._roots, each.id) for each in found]
 
@@ -203,8 +222,19 @@ def _named(option: str, convert: Callable[[Any], Any], value: Any) -> Any:
         raise InvalidArgument(f"{option}: {error}") from None
 
 
-def _texts(value: str | int | Iterable[str | int]) -> list[str]:
+def texts(value: str | int | Iterable[str | int]) -> list[str]:
     return [str(value)] if isinstance(value, (str, int)) else [str(each) for each in value]
+
+
+def instant(at: datetime | float | None) -> float | None:
+    """Seconds since 1970. Raises: InvalidArgument: a datetime without a zone."""
+    if at is None or isinstance(at, (int, float)):
+        return at
+    if at.tzinfo is None:
+        raise InvalidArgument(
+            f"the time {at.isoformat()} has no zone: write datetime.now(timezone.utc), or at.astimezone()"
+        )
+    return at.timestamp()
 
 
 class Images:
@@ -276,3 +306,45 @@ class Images:
         from .engine.images import prune_images
 
         return answered("prune images", lambda: prune_images(self._data_root, all=all))
+
+
+class Volumes:
+    """``Engine.volumes``: records with ``name``, ``mountpoint``, ``labels``, ``options``, ``created`` (seconds since 1970)."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+
+    def create(
+        self, name: str = "", *, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        """The volume of that name, made unless it is there; "": an anonymous one. ``options``: type=none, o=bind, device=/DIRECTORY.
+
+        Raises: InvalidArgument; Unsupported: other options.
+        """
+        from .engine.volumes import create_volume
+
+        return answered("make a volume", lambda: create_volume(self._roots, name, labels=labels, options=options))
+
+    def get(self, name: str) -> Volume:
+        """Raises: VolumeNotFound."""
+        from .engine.volumes import find_volume
+
+        return answered(f"look for volume {name}", lambda: find_volume(self._roots, name))
+
+    def list(self) -> list[Volume]:
+        """By name."""
+        from .engine.volumes import list_volumes
+
+        return answered("list volumes", lambda: list_volumes(self._roots))
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """With its files; ``force``: one that is damaged as well. Raises: VolumeNotFound; Conflict: containers use it."""
+        from .engine.volumes import remove_volume
+
+        answered(f"remove volume {name}", lambda: remove_volume(self._roots, name, force=force))
+
+    def prune(self, *, all: bool = False) -> tuple[builtins.list[str], int]:
+        """Removes those that no container uses, the anonymous ones or ``all``: their names, and how many bytes that freed."""
+        from .engine.volumes import prune_volumes
+
+        return answered("prune volumes", lambda: prune_volumes(self._roots, all=all))

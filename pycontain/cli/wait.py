@@ -15,7 +15,7 @@ __all__ = ["COMMAND", "main"]
 COMMAND = Command(
     "pycontain wait",
     "CONTAINER [CONTAINER...]",
-    "Wait until containers have ended for good, and print their exit codes.",
+    "Wait until containers have ended, and print their exit codes.",
     (Option("-h --help", "", "print this"),),
     interspersed=True,
 )
@@ -33,7 +33,7 @@ def _wait(words: list[str], roots: Roots) -> int:
     errors: list[PycontainError] = []
     for word in words:
         try:
-            write(f"{engine.wait(roots, word)}\n")
+            write(f"{engine.wait(roots, word, for_good=False)}\n")
             flush()
         except PycontainError as error:
             errors.append(error)

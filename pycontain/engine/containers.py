@@ -264,13 +264,13 @@ def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None 
     emit_of(roots, kept, "restart")
 
 
-def wait(roots: Roots, text: str, *, timeout_s: float | None = None) -> int | None:
-    """Its exit code, when it has ended for good; None after ``timeout_s`` seconds.
+def wait(roots: Roots, text: str, *, timeout_s: float | None = None, for_good: bool = True) -> int | None:
+    """Its exit code, when it has ended, ``for_good`` or to be started again by its restart policy; None after ``timeout_s`` seconds.
 
     Raises: Conflict: it runs in the foreground of another process, which alone knows; ContainerNotFound: it was removed first.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    with ending(roots, text) as end:
+    with Ending(roots, _kept(roots, text), for_good=for_good) as end:
         while end.exit_code is None:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not _ended(end.fileno(), left):

@@ -32,15 +32,17 @@ def await_monitor(roots: Roots, container_id: str) -> None:
 
 
 class Ending:
-    """``exit_code``: None until it has ended for good. :meth:`fileno` becomes readable when :meth:`advance` has something to do.
+    """``exit_code``: None until it has ended, ``for_good`` or to be started again by its restart policy. :meth:`fileno` becomes
+    readable when :meth:`advance` has something to do.
 
     The monitor tells who is connected how it has ended, whatever becomes of the container's files. Who comes when many are
     connected waits for the end of the monitor itself, and reads what it has written.
     """
 
-    def __init__(self, roots: Roots, found: Detached) -> None:
+    def __init__(self, roots: Roots, found: Detached, *, for_good: bool = True) -> None:
         self._roots = roots
         self._found = found
+        self._for_good = for_good
         self._control: monitor.Control | None = None
         self._pidfd = -1
         self.exit_code: int | None = None
@@ -65,7 +67,7 @@ class Ending:
             self._look(connect=False)
         elif frame[0] == monitor.ENDED:
             code, _, again = struct.unpack(">III", frame[1])
-            if not again:
+            if not (again and self._for_good):
                 self.exit_code = code
                 self.close()
 

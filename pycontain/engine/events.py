@@ -125,6 +125,7 @@ class Events:
         self._until_ns = _ns(until)
         self._filters = filters
         self.damaged = self.missed = 0
+        self.is_over = False
         self._number = 0  # of the segment that is being read; 0: none yet
         self._file = -1
         self._at = 0  # where in it
@@ -158,14 +159,23 @@ class Events:
     def __iter__(self) -> Iterator[Event]:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        while True:
-            # before the look: what was written until then is seen by it
-            is_over = self._until_ns is not None and time.time_ns() > self._until_ns
-            yield from self.read()
-            if is_over:
-                return
-            left_ms = None if self._until_ns is None else max(0, self._until_ns - time.time_ns()) // 1_000_000 + 1
-            poller.poll(None if left_ms is None else min(left_ms, _AT_MOST_MS))
+        while not self.is_over:
+            yield from self.now()
+            if not self.is_over:
+                left_s = self.left_s()
+                poller.poll(None if left_s is None else min(int(left_s * 1000) + 1, _AT_MOST_MS))
+
+    def now(self) -> list[Event]:
+        """As :meth:`read`; afterwards :attr:`is_over` says whether there will be no more."""
+        # before the look: what was written until then is seen by it
+        is_over = self._until_ns is not None and time.time_ns() > self._until_ns
+        found = self.read()
+        self.is_over = is_over
+        return found
+
+    def left_s(self) -> float | None:
+        """Seconds after which :meth:`now` is to be asked, whether or not the descriptor is readable. None: never."""
+        return None if self._until_ns is None else max(0, self._until_ns - time.time_ns()) / 1e9
 
     def read(self) -> list[Event]:
         """What has come since the last time, by time. Never waits. Raises: Conflict: somebody has removed the journal."""

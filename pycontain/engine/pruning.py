@@ -8,7 +8,7 @@ from .. import journal
 from ..errors import Conflict, ContainerNotFound
 from ..record import record
 from . import container_details, containers, images
-from .system import volume_engine
+from .volumes import prune_volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def prune_everything(
     """In Docker's order: containers first, so that what only they used goes as well."""
     gone, freed = prune_containers(roots, keep)
     names: list[str] = []
-    engine = volume_engine() if volumes else None
-    if engine is not None:
-        names, size = engine.prune_volumes(roots, keep=lambda volume: keep.labels(volume.labels))
+    if volumes:
+        names, size = prune_volumes(roots, keep=lambda volume: keep.labels(volume.labels))
         freed += size
     removed: list[Removed] = []
     if os.path.isdir(roots.data_root):

@@ -12,16 +12,16 @@ from ..runtime import foreground
 from ..runtime.image_users import ImageUsers
 from .container_details import sizes
 from .containers import ContainerInfo, list_containers
+from .volumes import bytes_of, list_volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from ..image.records import ImageRecord
     from ..runtime.roots import Roots
 
-__all__ = ["DiskUsage", "ImageUsage", "VolumeUsage", "disk_usage", "volume_engine"]
+__all__ = ["DiskUsage", "ImageUsage", "VolumeUsage", "disk_usage"]
 
 
 @record
@@ -135,64 +135,11 @@ def _containers(roots: Roots) -> list[tuple[ContainerInfo, int]]:
 # --- volumes ------------------------------------------------------------------------------------------------------------
 
 
-def volume_engine() -> Any:
-    """The module of volumes, or None where this version has none."""
-    from importlib import import_module
-
-    try:
-        return import_module("pycontain.engine.volumes")
-    except ModuleNotFoundError:
-        return None
-
-
 def _volumes(roots: Roots, containers: list[ContainerInfo]) -> Iterator[VolumeUsage]:
-    engine = volume_engine()
-    found: list[tuple[str, str]] = []
-    if engine is not None:
-        found = [(each.name, each.mountpoint) for each in engine.list_volumes(roots)]
-    else:
-        base = f"{roots.data_root}/volumes"
-        for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
-            found.append((name, f"{base}/{name}/_data"))
-    for name, path in found:
+    for each in list_volumes(roots):
         try:
-            fd = os.open(path, _DIRECTORY)
+            size = bytes_of(each)
         except OSError:
-            continue  # removed meanwhile; or no volume
-        try:
-            size = _bytes_below(fd, set(), 0)
-        finally:
-            os.close(fd)
-        links = sum([any(mount.name == name for mount in each.mounts) for each in containers])
-        yield VolumeUsage(name=name, links=links, size=size)
-
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 400  # directories in each other, of which each takes a descriptor
-
-
-def _bytes_below(fd: int, links: set[tuple[int, int]], depth: int) -> int:
-    """Files of several names count once; no link is followed."""
-    size = 0
-    inner = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            try:
-                info = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    inner.append(entry.name)
-                elif info.st_nlink == 1 or (info.st_dev, info.st_ino) not in links:
-                    size += info.st_size
-                    links.add((info.st_dev, info.st_ino))
-            except OSError:
-                continue  # removed or replaced meanwhile
-    for name in inner if depth < _DEEPEST else ():
-        try:
-            below = os.open(name, _DIRECTORY, dir_fd=fd)
-        except OSError:
-            continue
-        try:
-            size += _bytes_below(below, links, depth + 1)
-        finally:
-            os.close(below)
-    return size
+            continue  # removed meanwhile
+        links = sum([any(mount.name == each.name for mount in info.mounts) for info in containers])
+        yield VolumeUsage(name=each.name, links=links, size=size)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANONYMOUS",
     "Volume",
+    "bytes_of",
     "create_volume",
     "dangling",
     "find_volume",
@@ -148,7 +149,7 @@ def prune_volumes(
         if not (all or each.is_anonymous) or each.options or keep(each):
             continue
         try:
-            size = _bytes_of(each)
+            size = bytes_of(each)
             remove_volume(roots, each.name)
         except (PycontainError, OSError):
             continue  # taken into use, or removed, meanwhile
@@ -163,7 +164,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 400  # directories in each other, of which each takes a descriptor
 
 
-def _bytes_of(volume: Volume) -> int:
+def bytes_of(volume: Volume) -> int:
+    """What its files hold. Raises: OSError."""
     fd = os.open(volume.mountpoint, _DIRECTORY)
     try:
         return _sum(fd, set(), 0)

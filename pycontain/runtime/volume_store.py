@@ -19,6 +19,7 @@ import fcntl
 import os
 import time
 
+from .. import journal
 from ..errors import Conflict, InvalidArgument, VolumeNotFound, errno_name
 from ..image.workspace import (
     inherit_nothing,
@@ -135,6 +136,7 @@ def create(
                 if not os.path.isdir(directory):
                     raise
                 return _load(directory, name), False  # somebody else was quicker
+        journal.emit(data_root, "volume", "create", name, {"driver": "local"})
         return made, True
 
 
@@ -323,4 +325,5 @@ def remove(data_root: str, name: str, allow: Callable[[Volume], None], *, damage
             os.rename(volume.directory, f"{work}/{removal_name(name[:100])}")
         finally:
             release(fd)
+        journal.emit(data_root, "volume", "destroy", name, {"driver": "local"})
         return volume

@@ -97,7 +97,7 @@ def test_a_list(started: list[Started], roots: Roots) -> None:
 @pytest.mark.parametrize(
     ("words", "wrong", "code"),
     [
-        (("-f", "health=x"), "invalid filter 'health'", 1),
+        (("-f", "health=x"), "Unrecognised filter value for health: 'x'", 1),
         (("-f", "status=up"), "invalid filter 'status=up': write created, dead, exited", 1),
         (("-f", "name=["), "invalid filter 'name=['", 1),
         (("-f", "since=none"), "No such container: none", 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,7 +175,8 @@ def test_sizes(staying: Roots, image: str) -> None:
     run("--name", "maker", "busybox:1", "sh", "-c", "head -c 1000000 /dev/zero >/million; sleep 1000")
     command("commit", "maker", "child:1")
     ended("--name", "done", "busybox:1", "sh", "-c", "head -c 5000 /dev/zero >/f; ln /f /g; ln -s /f /h")
-    os.makedirs(f"{staying.data_root}/volumes/data/_data/below")
+    command("volume", "create", "data")
+    os.mkdir(f"{staying.data_root}/volumes/data/_data/below")
     Path(staying.data_root, "volumes/data/_data/below/file").write_bytes(b"x" * 2000)
     used = disk_usage(staying)
     base, child = images.find_image(staying.data_root, "busybox:1"), images.find_image(staying.data_root, "child:1")
@@ -224,7 +224,7 @@ def test_sizes(staying: Roots, image: str) -> None:
         assert part in whole
     assert "Local Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\ndata          0         2kB\n" in whole
     assert "contradict" in command("system", "df", "-v", "--format", "{{.Type}}", code=1).stderr
-    shutil.rmtree(f"{staying.data_root}/volumes")
+    command("volume", "rm", "data")
 
 
 def test_everything_that_nothing_uses(staying: Roots, image: str) -> None:

@@ -278,7 +278,7 @@ def test_several_of_which_some_cannot_be() -> None:
     ("words", "wrong", "code"),
     [
         (("it",), "you must provide one or more flags when using this command", 1),
-        (("-m", "1g"), "requires at least 1 argument", 125),
+        (("-m", "1g"), "requires at least 1 argument", 1),
         (("-m", "1m", "it"), "invalid memory limit 1048576: it is below 6 MB", 1),
         (("-m", "x", "it"), "--memory: invalid size 'x'", 125),
         (("--memory-swap", "1g", "it"), "it needs --memory as well", 1),
