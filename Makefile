@@ -8,7 +8,7 @@ STAMP := $(VENV)/.built
 C_SOURCES := $(wildcard src/c/*.c src/c/*.h src/c/*.txt) setup.py build_ffi.py pyproject.toml pycontain/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-kernel test-vm test-clients test-c lint types format fuzz cross bench wheel clean system peers
+.PHONY: help build demo test test-unit test-kernel test-vm test-clients test-c soak lint types format fuzz cross bench wheel clean system peers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-vm: $(VENV)/.tools peers ## the cgroup v2 virtual machine (QEMU)
 
 test-clients: $(VENV)/.tools peers ## the command line and images made by other tools (root)
 	$(PYTEST) tests/clients
+
+soak: $(VENV)/.tools ## ten thousand containers, each started, looked into, stopped and removed (root, a quarter of an hour)
+	PYCONTAIN_SOAK=10000 $(PYTEST) -q tests/kernel/test_soak.py
 
 test-c: peers ## C unit tests: plain, with ASan and UBSan, and -fanalyzer
 	cmake -S . -B build/c >/dev/null && cmake --build build/c -j2 >/dev/null

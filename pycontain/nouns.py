@@ -26,17 +26,21 @@ if TYPE_CHECKING:
     from .engine.image import Image
     from .engine.images import Progress, Removed
     from .engine.volumes import Volume
+    from .image.rootfs import Healthcheck
     from .options import RunOptions
     from .result import CompletedContainer
 
     class StayOptions(RunOptions, total=False):
         """How a container stays. ``restart``: "no", "on-failure[:N]", "always", "unless-stopped". ``remove``: it removes itself at
-        its end. ``log_driver``: "json-file" or "none"; ``log_opts``: {"max-size": "10m", "max-file": 3}. ``stop_timeout``: whole
-        seconds of grace of a stop (10; negative: for ever). ``stdin_open``: its input stays open, for who attaches; ``tty``: a terminal.
+        its end. ``healthcheck``: a shell's command, a list of words, False for none, or a dict of "test", "interval", "timeout",
+        "start_period", "start_interval" (seconds), "retries". ``log_driver``: "json-file", "journald" or "none"; ``log_opts``:
+        {"max-size": "10m", "max-file": 3}. ``stop_timeout``: whole seconds of grace of a stop (10; negative: for ever).
+        ``stdin_open``: its input stays open, for who attaches; ``tty``: a terminal.
         """
 
         restart: str
         remove: bool
+        healthcheck: str | Sequence[str] | Mapping[str, Any] | Literal[False]
         log_driver: str
         log_opts: Mapping[str, str | int]
         stop_timeout: float
@@ -60,7 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Containers", "Engine", "Images", "Volumes"]
 
-_STAYS = ("restart", "remove", "log_driver", "log_opts", "stop_timeout", "stdin_open", "tty")
+_STAYS = ("restart", "remove", "healthcheck", "log_driver", "log_opts", "stop_timeout", "stdin_open", "tty")
 _WAITS = ("input", "stdin", "stdout", "stderr", "text", "encoding", "errors", "timeout", "check")
 
 
@@ -151,7 +155,10 @@ class Containers:
         for name in _WAITS:
             if name in given:
                 raise InvalidArgument(f"{name}: nobody waits for a container that stays: leave it out, or detach=True")
-        request = replaced(_options.request(str(image), args or (), given), terminal=bool(stay.get("tty")))
+        request = replaced(
+            _options.request(str(image), args or (), given), terminal=bool(stay.get("tty")),
+            healthcheck=_healthcheck(stay.get("healthcheck")),
+        )  # fmt: skip
         fields = _stay_fields(stay)
         container_id = answered("make a container", lambda: _containers.create(request, self._roots, **fields))
         return EngineContainer(self._roots, container_id)
@@ -213,6 +220,12 @@ def _stay_fields(given: dict[str, Any]) -> dict[str, Any]:
         "open_stdin": bool(given.get("stdin_open")),
         "stop_timeout_s": 10.0 if timeout is None else float(timeout),
     }
+
+
+def _healthcheck(value: Any) -> Healthcheck | None:
+    from .engine.policies import parse_healthcheck
+
+    return None if value is None else _named("healthcheck", parse_healthcheck, value)
 
 
 def _named(option: str, convert: Callable[[Any], Any], value: Any) -> Any:

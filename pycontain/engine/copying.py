@@ -19,6 +19,7 @@ from ..image.compression import compression_of, decompressed
 from ..image.pack import pack_tree
 from ..image.unpack import TreeWriter
 from ..record import record
+from ..runtime.container_events import emit_of
 from ..runtime.root_view import opened_root
 from .copy_places import Place, clean, find_destination, find_source
 
@@ -105,6 +106,7 @@ def archive_out(roots: Roots, container: str, path: str, *, follow: bool = False
         _packed(source, source.name, root) as packed,
     ):
         yield Archive(_info(source, asked), packed)
+        emit_of(roots, root.found, "archive-path")
 
 
 def copy_out(
@@ -122,7 +124,9 @@ def copy_out(
         _packed(source, found.name_for(source, here, to), root) as packed,
         TreeWriter(found.fd, f"cannot copy to {destination}", owner=owner, sober=True) as writer,
     ):
-        return _pour(packed, writer)
+        count = _pour(packed, writer)
+        emit_of(roots, root.found, "archive-path")
+        return count
 
 
 def copy_in(
@@ -139,7 +143,9 @@ def copy_in(
         _writer(root, target, to, keep_owners=keep_owners) as writer,
         _as_root_of(root),
     ):
-        return _pour(packed, writer)
+        count = _pour(packed, writer)
+    emit_of(roots, root.found, "extract-to-dir")
+    return count
 
 
 def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, keep_owners: bool = True) -> int:
@@ -152,7 +158,9 @@ def archive_in(roots: Roots, container: str, path: str, stream: BinaryIO, *, kee
         if not target.is_dir:
             raise InvalidArgument(f'destination "{_place(root).shown(to)}" must be a directory')
         with _writer(root, target, to, keep_owners=keep_owners) as writer, _as_root_of(root):
-            return _feed(stream, writer)
+            count = _feed(stream, writer)
+    emit_of(roots, root.found, "extract-to-dir")
+    return count
 
 
 # --- the ends ---------------------------------------------------------------------------------------------------------

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .. import parse
 from ..errors import InvalidArgument
+from ..healthcheck import NO_CHECK
+from ..image.rootfs import Healthcheck
 from ..runtime.detached import Logging, Restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Literal
 
-__all__ = ["parse_log_driver", "parse_logging", "parse_restart"]
+__all__ = ["parse_healthcheck", "parse_log_driver", "parse_logging", "parse_restart"]
 
 _POLICIES = ("no", "on-failure", "always", "unless-stopped")
+_TIMES = ("interval", "timeout", "start_period", "start_interval")
 _DRIVERS = ("journald", "json-file", "none")
 
 
@@ -57,3 +62,23 @@ def parse_logging(driver: str, options: Iterable[str]) -> Logging:
     if fields.get("max_file", 1) > 1 and not fields.get("max_size"):
         raise InvalidArgument("max-file needs a max-size: there is no second file before the first one is full")
     return Logging(driver=driver, **fields)
+
+
+def parse_healthcheck(value: str | Sequence[str] | Mapping[str, Any] | Literal[False]) -> Healthcheck:
+    """A shell's command, or a program and its words, or {"test": one of these, "interval": SECONDS, "timeout": ..., "start_period": ...,
+    "start_interval": ..., "retries": N}; False: none, whatever the image says. Raises: InvalidArgument."""
+    if value is False:
+        return NO_CHECK
+    given: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"test": value}
+    test = given.pop("test", ())
+    fields: dict[str, Any] = {}
+    for name in _TIMES:
+        if name in given:
+            fields[f"{name}_ns"] = int(parse.seconds(str(given.pop(name))) * 1e9)
+    if "retries" in given:
+        fields["retries"] = parse.integer(str(given.pop("retries")), 0, 1 << 31)
+    if given:
+        names = ", ".join(("test", *_TIMES, "retries"))
+        raise InvalidArgument(f"there is no {parse.quote(str(next(iter(given))))}: the keys are {names}")
+    words = ("CMD-SHELL", test) if isinstance(test, str) and test else ("CMD", *map(str, test)) if test else ()
+    return Healthcheck(test=words, **fields)

@@ -18,6 +18,7 @@ from ..plan_limits import NewLimits, with_limits
 from ..record import replaced
 from ..runtime import cgroups, detached, foreground, monitor, stillness
 from ..runtime.cgroups import Member
+from ..runtime.container_events import emit_of
 from ..runtime.late_cgroup import late_cgroup
 from ..runtime.request_limits import changed_limits, effective_swap
 
@@ -47,10 +48,13 @@ def update(roots: Roots, text: str, changes: Mapping[str, Any], restart: Restart
     kept = detached.find(roots, text)
     try:
         if kept is None:
-            _update_foreground(foreground.find(roots, text), changes, restart)
+            found = foreground.find(roots, text)
+            _update_foreground(found, changes, restart)
+            emit_of(roots, found, "update")
             return
         with detached.changing(roots, kept.id):
             _update_kept(roots, detached.load(roots, kept.id), changes, restart)
+        emit_of(roots, kept, "update")
     except OSError as e:
         number = e.errno or 0
         raise SetupFailed(

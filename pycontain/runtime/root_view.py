@@ -46,9 +46,13 @@ class ContainerRoot:
     """``fd``: its root directory, as a path only. The maps are (inside, outside, count): the files' owners are those outside."""
 
     fd: int
-    name: str
+    found: Foreground | Detached
     uid_map: tuple[tuple[int, int, int], ...]
     gid_map: tuple[tuple[int, int, int], ...]
+
+    @property
+    def name(self) -> str:
+        return self.found.name
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def _of_running(found: Foreground) -> Iterator[ContainerRoot]:
     try:
         if foreground.begun_at(found.pid) != found.begun:  # the number was another process's when it was opened
             raise ended
-        yield ContainerRoot(fd=fd, name=found.name, uid_map=found.uid_map, gid_map=found.gid_map)
+        yield ContainerRoot(fd=fd, found=found, uid_map=found.uid_map, gid_map=found.gid_map)
     finally:
         os.close(fd)
 
@@ -132,7 +136,7 @@ def _of_stopped(roots: Roots, found: Detached) -> Iterator[ContainerRoot]:
             except _native.StartFailure as failure:
                 raise describe(failure, made, who=found.name, program="", env_path=None) from None
             uid_map, gid_map = triples(maps)
-            yield ContainerRoot(fd=seen.fds[0], name=found.name, uid_map=uid_map, gid_map=gid_map)
+            yield ContainerRoot(fd=seen.fds[0], found=found, uid_map=uid_map, gid_map=gid_map)
         finally:
             seen.close()
             session.close()

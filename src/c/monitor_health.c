@@ -105,8 +105,10 @@ static void conclude(struct monitor *m, struct health_result *r)
 		judge(m, r);
 		pc_health_write(m, r, output);
 		h->number++;
-		if (h->status != before)
+		if (h->status != before) {
 			pc_state_write(m);
+			pc_event(m, h->status == HEALTH_GOOD ? "health_status: healthy" : "health_status: unhealthy", "");
+		}
 	}
 	if (h->got > 0)
 		(void)sys_madvise(output, sizeof output, MADV_DONTNEED);

@@ -78,3 +78,18 @@ def test_by_asyncio(staying: Roots) -> None:
         return seen
 
     assert asyncio.run(life())[:2] == ["create", "destroy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"test": "true", "every": 1}, "healthcheck: there is no 'every': the keys are test, interval"),
+        ({"test": "true", "interval": -1}, "healthcheck"),
+        ({"test": "true", "interval": 0.0001}, "cannot be less than 1ms"),
+    ],
+)
+def test_what_is_no_health_check(staying: Roots, given: dict[str, object], wrong: str) -> None:
+    engine = pycontain.Engine(staying.data_root, staying.run_root)
+    with pytest.raises(InvalidArgument, match=wrong):
+        engine.containers.create("host", ["true"], healthcheck=given)
+    assert engine.containers.list(all=True) == []

@@ -206,6 +206,34 @@ def test_the_command(staying: Roots) -> None:
     assert "--since: invalid time 'soon'" in command("events", "--since", "soon", code=1).stderr
 
 
+def test_what_is_done_to_one(tmp_path: Path) -> None:
+    run(
+        "--name",
+        "it",
+        "--health-cmd",
+        "test -e /tmp/good",
+        "--health-interval",
+        "50ms",
+        "--health-retries",
+        "1",
+        "host",
+        "sleep",
+        "1000",
+    )
+    said = ("events", "--since", "1h", "--until", "0s", "-f", "container=it", "--format", "{{.Action}}")
+    assert census.poll_until(lambda: "health_status: unhealthy" in command(*said).stdout)
+    (tmp_path / "good").touch()
+    command("cp", str(tmp_path / "good"), "it:/tmp/good")
+    assert census.poll_until(lambda: "health_status: healthy" in command(*said).stdout)
+    command("cp", "it:/tmp/good", str(tmp_path / "back"))
+    command("update", "--pids-limit", "50", "it")
+    actions = command(*said).stdout.splitlines()
+    assert [each for each in actions if each not in ("create", "start")] == [
+        "health_status: unhealthy", "extract-to-dir", "health_status: healthy", "archive-path", "update",
+    ] or "extract-to-dir" in actions[2:4], actions  # fmt: skip
+    assert actions[-2:] == ["archive-path", "update"] and actions.count("health_status: healthy") == 1
+
+
 def test_an_ordinary_users(user: OrdinaryUser, nothing_of_the_user_left: None) -> None:
     """His monitor lives in a user namespace, and `events` outside of it."""
     since = f"{time.time():.9f}"  # what he did in other tests is his as well
