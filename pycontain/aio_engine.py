@@ -170,8 +170,12 @@ class EngineContainer:
 
     async def restart(self, timeout: float | None = None) -> None:
         """As the twin; cancelled while it stops, it is not started again."""
-        await self.stop(timeout)
+        container = self.container
+        if await _short(lambda: container._ask_to_stop(timeout, "", keep=True)):
+            await self.wait()
+            await _short(lambda: _containers.await_monitor(self._roots, self.id))
         await self.start()
+        await _short(container._restarted)
 
     async def kill(self, signal: str | int = "KILL") -> None:
         await _short(lambda: self.container.kill(signal))

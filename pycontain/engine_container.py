@@ -216,10 +216,14 @@ class EngineContainer:
     def _ending(self) -> Ending:
         return self._do("wait for", lambda: containers.ending(self._roots, self._id))
 
-    def _ask_to_stop(self, timeout: float | None, signal: str | int) -> bool:
+    def _ask_to_stop(self, timeout: float | None, signal: str | int, *, keep: bool = False) -> bool:
         return self._do(
-            "stop", lambda: containers.ask_to_stop(self._roots, self._id, signal=_word(signal), grace_s=timeout)
+            "stop",
+            lambda: containers.ask_to_stop(self._roots, self._id, signal=_word(signal), grace_s=timeout, keep=keep),
         )
+
+    def _restarted(self) -> None:
+        containers.note_restart(self._roots, self._id)
 
     def _still_runs(self, timeout: float | None) -> TimeoutExpired:
         info = self.info
@@ -360,7 +364,7 @@ class EngineContainer:
         self, name: str = "", *, changes: Sequence[str] = (), author: str = "", message: str = "", pause: bool = True,
         compression: str = "gzip", level: int | None = None,
     ) -> Image:  # fmt: skip
-        """As :meth:`pycontain.Container.commit`. Raises: Conflict: it does not run."""
+        """As :meth:`pycontain.Container.commit`. Raises: Conflict: it waits for its next start."""
         from .engine.image import commit_known
 
         return self._do(
@@ -372,7 +376,7 @@ class EngineContainer:
         )  # fmt: skip
 
     def export(self, target: str | os.PathLike[str] | IO[bytes]) -> None:
-        """All its files, its own and its image's, as a tar. Raises: Conflict: it does not run."""
+        """All its files, its own and its image's, as a tar. Raises: Conflict: it waits for its next start."""
         from .engine.image import export_known
 
         self._do("export", lambda: export_known(self._roots, self._id, target))

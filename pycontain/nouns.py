@@ -183,8 +183,13 @@ class Containers:
         return [EngineContainer(self._roots, each.id) for each in found]
 
     def prune(self) -> builtins.list[str]:
-        """Removes all that stay and do not run: their ids."""
-        return answered("prune containers", lambda: _containers.prune(self._roots))
+        """Removes all that stay and do not run: their ids. Raises: what kept it from removing one, when all others are removed."""
+        from .engine.pruning import prune_containers
+
+        removed, _, errors = answered("prune containers", lambda: prune_containers(self._roots))
+        if errors:
+            raise errors[0]
+        return removed
 
 
 def checked_waits(options: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ COMMAND = Command(
         "rename": ("rename", "give a container another name"),
         "restart": ("restart", "stop containers, and start them again"),
         "rm": ("rm", "remove containers"),
+        "run": ("run", "run a program in a new container"),
         "start": ("start", "start containers"),
         "stats": ("stats", "show what containers use, each second anew"),
         "stop": ("stop", "end containers: a signal, some time, SIGKILL"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .arguments import Command, Option, count, read
 from .confirm import confirmed
 from .filters import Filters, check, parse_filters
-from .output import one_for_errors, write
+from .output import complain, one_for_errors, write
 from .units import human_size
 
 TYPE_CHECKING = False
@@ -48,8 +48,10 @@ def _prune(roots: Roots, filters: Filters, *, ask: bool) -> int:
         return 0
     from ..engine.pruning import prune_containers
 
-    removed, freed = prune_containers(roots, keep)
+    removed, freed, errors = prune_containers(roots, keep)
     if removed:
         write("Deleted Containers:\n" + "".join([f"{each}\n" for each in removed]) + "\n")
     write(f"Total reclaimed space: {human_size(freed)}\n")
-    return 0
+    for each in errors:
+        complain(f"pycontain: {each}")
+    return 1 if errors else 0

@@ -41,10 +41,10 @@ COMMAND = Command(
 )
 
 
-def main(argv: list[str], roots: Roots) -> int:
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     """The program's exit code. Raises PycontainError."""
-    values, words = read(COMMAND, argv)
-    count(COMMAND, words, 2, None)
+    values, words = read(command, argv)
+    count(command, words, 2, None)
     env = environment(values, os.environ)
     user = converted("user", parse.user, values.user) if values.user else None
     keys = converted("detach_keys", detach_keys, values.detach_keys or "")

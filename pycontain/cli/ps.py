@@ -8,13 +8,14 @@ from .. import parse
 from .arguments import Command, Option, Values, converted, count, read
 from .filters import Filters, parse_filters
 from .formats import FORMAT_HELP
-from .output import one_for_errors, write
+from .output import complain, one_for_errors, write
 from .table import align, printable
 from .units import human_duration, human_size, instant, local_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..engine.containers import ContainerInfo
+    from ..errors import PycontainError
     from ..runtime.roots import Roots
     from .gotemplate import Row
 
@@ -60,11 +61,16 @@ def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
 def _ps(values: Values, filters: Filters, last: int, roots: Roots) -> int:
     from ..engine.container_filters import select
 
-    found = select(roots, filters, all=values.all or last > 0)  # as with Docker, whoever asks for the newest means all
+    damaged: list[PycontainError] = []
+    found = select(
+        roots, filters, all=values.all or last > 0, damaged=damaged
+    )  # as with Docker, whoever asks for the newest means all
     if last > 0:
         found = found[:last]
     write(_listed(found, _sizes(found, values, roots), values))
-    return 0
+    for each in damaged:
+        complain(f"pycontain: {each}")
+    return 1 if damaged else 0
 
 
 def _sizes(found: list[ContainerInfo], values: Values, roots: Roots) -> dict[str, str]:

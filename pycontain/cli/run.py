@@ -9,7 +9,7 @@ from ..errors import InvalidArgument
 from ..image.resolve import NotHere, is_pullable
 from ..record import replaced
 from ..request import RunRequest
-from .arguments import Values, converted, read
+from .arguments import Command, Values, converted, read
 from .run_options import COMMAND
 
 TYPE_CHECKING = False
@@ -28,9 +28,9 @@ _ONLY_DETACHED = tuple(
 __all__ = ["COMMAND", "LIMITS", "environment", "main", "request_of", "with_image"]
 
 
-def main(argv: list[str], roots: Roots) -> int:
+def main(argv: list[str], roots: Roots, command: Command = COMMAND) -> int:
     """The program's exit code. Raises PycontainError."""
-    values, words = read(COMMAND, argv)
+    values, words = read(command, argv)
     request = request_of(values, words, os.environ)
     timeout_s = converted("timeout", parse.seconds, values.timeout) if values.timeout is not None else None
     if values.detach_keys:

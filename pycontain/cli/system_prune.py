@@ -8,7 +8,7 @@ from ..errors import InvalidArgument
 from .arguments import Command, Option, Values, count, read
 from .confirm import confirmed
 from .filters import Filters, check, labels_match, parse_filters, until
-from .output import one_for_errors, write
+from .output import complain, one_for_errors, write
 from .units import human_size
 
 TYPE_CHECKING = False
@@ -72,7 +72,9 @@ def _prune(values: Values, filters: Filters, roots: Roots) -> int:
         if lines:
             write(f"Deleted {title}:\n" + "".join([f"{each}\n" for each in lines]) + "\n")
     write(f"Total reclaimed space: {human_size(done.freed)}\n")
-    return 0
+    for each in done.errors:
+        complain(f"pycontain: {each}")
+    return 1 if done.errors else 0
 
 
 def _warning(values: Values, filters: Filters) -> str:

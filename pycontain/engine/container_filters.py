@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..errors import PycontainError
     from ..runtime.roots import Roots
     from .containers import ContainerInfo
 
@@ -21,9 +22,15 @@ _STATES = ("created", "dead", "exited", "paused", "removing", "restarting", "run
 _HEALTH = ("healthy", "none", "starting", "unhealthy")
 
 
-def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = False) -> list[ContainerInfo]:
+def select(
+    roots: Roots,
+    filters: Mapping[str, Sequence[str]],
+    *,
+    all: bool = False,
+    damaged: list[PycontainError] | None = None,
+) -> list[ContainerInfo]:
     """Those that run, or ``all``, which also who asks for a state means; the newest first. All kinds of filters must be met; of
-    several values of one kind, one; of labels all.
+    several values of one kind, one; of labels all. ``damaged``: as of :func:`pycontain.engine.containers.list_containers`.
 
     Raises: InvalidArgument: there is no such filter, or no such value of it; ContainerNotFound: of before and since.
     """
@@ -37,7 +44,7 @@ def select(roots: Roots, filters: Mapping[str, Sequence[str]], *, all: bool = Fa
                 f"Unrecognised filter value for health: {parse.quote(health[:40])}: write {', '.join(_HEALTH)}"
             )
     codes = [_code(each) for each in filters.get("exited", ())]
-    found = containers.list_containers(roots, all=all or bool({"exited", "status"} & set(filters)))
+    found = containers.list_containers(roots, all=all or bool({"exited", "status"} & set(filters)), damaged=damaged)
     if codes:
         found = [each for each in found if each.state == "exited" and each.exit_code in codes]
     for name, newer in (("before", False), ("since", True)):

@@ -7,13 +7,14 @@ ContainerNotFound, InvalidArgument (an ambiguous beginning; a damaged file), Con
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal as signals
 import time
 
 from .. import _native, journal, parse
-from ..errors import Conflict, ContainerNotFound, NotFound
+from ..errors import Conflict, ContainerNotFound, InvalidArgument, NotFound, PycontainError
 from ..image.workspace import removal_name, removal_space, storing
 from ..record import record, replaced
 from ..runtime import cgroups, detached, foreground, monitor, names, stillness
@@ -43,7 +44,6 @@ __all__ = [
     "list_containers",
     "pause",
     "processes",
-    "prune",
     "remove",
     "rename",
     "restart",
@@ -84,14 +84,25 @@ class ContainerInfo:
 # --- which ------------------------------------------------------------------------------------------------------------
 
 
-def list_containers(roots: Roots, *, all: bool = False) -> list[ContainerInfo]:
-    """Those that run, or ``all``; the newest first. Raises: InvalidArgument: a file is damaged."""
+def list_containers(
+    roots: Roots, *, all: bool = False, damaged: list[PycontainError] | None = None
+) -> list[ContainerInfo]:
+    """Those that run, or ``all``; the newest first. ``damaged`` gets why one that stays cannot be read, which is left out then.
+
+    Raises: InvalidArgument: a file is damaged, and nobody wants to know of it otherwise.
+    """
     found = [info_of_foreground(roots, each) for each in foreground.list_all(roots)]
-    for each in detached.list_all(roots):
+    for container_id in detached.ids(roots):
         try:
+            each = detached.load(roots, container_id)
             info = info_of_kept(roots, each, detached.state_of(roots, each))
         except NotFound:
             continue  # removed meanwhile
+        except InvalidArgument as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            continue
         if all or info.is_alive:
             found.append(info)
     return sorted(found, key=lambda info: info.created, reverse=True)
@@ -208,16 +219,19 @@ def _kill_foreground(found: Foreground, number: int) -> None:
         os.close(pidfd)
 
 
-def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False) -> None:
-    """Its stop signal, or ``signal``; after ``grace_s`` seconds SIGKILL (never when negative). Returns when it has ended; nothing
-    happens when it does not run. ``shutdown``: it is to run again after the boot, if its restart policy says so."""
+def stop(
+    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False, keep: bool = False
+) -> None:  # fmt: skip
+    """Its stop signal, or ``signal``; after ``grace_s`` seconds, whole ones, SIGKILL (never when negative). Returns when it has ended;
+    nothing happens when it does not run. ``shutdown``: it is to run again after the boot, if its restart policy says so. ``keep``:
+    it does not remove itself at this end."""
     kept = detached.find(roots, text)
     if kept is None:
         found = foreground.find(roots, text)
         _stop_foreground(found, signal, 10.0 if grace_s is None else grace_s)
         emit_of(roots, found, "stop")
         return
-    if ask_to_stop(roots, kept.id, signal=signal, grace_s=grace_s, shutdown=shutdown):
+    if ask_to_stop(roots, kept.id, signal=signal, grace_s=grace_s, shutdown=shutdown, keep=keep):
         try:
             wait(roots, kept.id)
         except ContainerNotFound:
@@ -226,8 +240,8 @@ def stop(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = N
 
 
 def ask_to_stop(
-    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False
-) -> bool:
+    roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None, shutdown: bool = False, keep: bool = False
+) -> bool:  # fmt: skip
     """As :func:`stop`, of one that stays, which returns at once: whether its end is to be waited for."""
     kept = _kept(roots, text)
     state = detached.state_of(roots, kept)
@@ -236,11 +250,13 @@ def ask_to_stop(
     wanted = signal or kept.config.stop_signal
     number = parse.signal_number(wanted) if wanted else signals.SIGTERM
     grace = kept.stop_timeout_s if grace_s is None else grace_s
+    if not grace < monitor.FOREVER:  # nor is it no number at all
+        raise InvalidArgument(f"a grace of {grace} seconds: write a number below {monitor.FOREVER}, or -1 for ever")
     if state.status == "paused":  # it could not hear us
         unpause(roots, text)
     try:
         with _control(roots, kept.id) as control:
-            control.stop(number, monitor.FOREVER if grace < 0 else int(grace), shutdown=shutdown)
+            control.stop(number, monitor.FOREVER if grace < 0 else math.ceil(grace), shutdown=shutdown, keep=keep)
     except monitor.Refused as error:
         raise Conflict(f"cannot stop container {kept.name}: {error}") from None
     except (Conflict, ConnectionError):
@@ -259,9 +275,14 @@ def _until_over(control: monitor.Control) -> tuple[int, int] | None:
 
 def restart(roots: Roots, text: str, *, signal: str = "", grace_s: float | None = None) -> None:
     kept = _kept(roots, text)
-    stop(roots, kept.id, signal=signal, grace_s=grace_s)
+    stop(roots, kept.id, signal=signal, grace_s=grace_s, keep=True)
     start(roots, kept.id)
-    emit_of(roots, kept, "restart")
+    note_restart(roots, kept.id)
+
+
+def note_restart(roots: Roots, text: str) -> None:
+    """For those who follow events: it has been stopped and started."""
+    emit_of(roots, _kept(roots, text), "restart")
 
 
 def wait(roots: Roots, text: str, *, timeout_s: float | None = None, for_good: bool = True) -> int | None:
@@ -286,6 +307,8 @@ def ending(roots: Roots, text: str) -> Ending:
 
 def rename(roots: Roots, text: str, name: str) -> None:
     """Raises: Conflict: the name is in use."""
+    from ..runtime.detached_start import check_foreground
+
     parse.name(name)
     kept = _kept(roots, text)
     with detached.changing(roots, kept.id):
@@ -294,7 +317,12 @@ def rename(roots: Roots, text: str, name: str) -> None:
             raise Conflict("Renaming a container with the same name as its current name")
         names.reserve(roots, name, kept.id)
         other = replaced(now, name=name)
-        detached.write(roots, other)
+        try:
+            check_foreground(roots, name, kept.id)
+            detached.write(roots, other)
+        except BaseException:
+            names.forget(roots, name, kept.id)
+            raise
         names.forget(roots, now.name, kept.id)
         renamed(roots, detached.directory_of(roots, kept.id), other, now.name)
 
@@ -307,7 +335,10 @@ def remove(roots: Roots, text: str, *, force: bool = False, volumes: bool = Fals
     """
     container_id = detached.find_id(roots, text)
     if not container_id:
-        foreground.find(roots, text)
+        found = foreground.find(roots, text)
+        if force:  # who has started it removes it
+            _stop_foreground(found, "KILL", -1.0)
+            return
         raise Conflict(
             f"container {text} runs in the foreground of another command, and goes with it: `pycontain stop {text}`"
         )
@@ -368,19 +399,6 @@ def _remove_files(roots: Roots, container_id: str, run_directory: str) -> None:
     with storing("remove a container"), removal_space(roots.data_root) as work:
         os.rename(detached.directory_of(roots, container_id), f"{work}/{removal_name(container_id)}")
     _native.remove_tree(run_directory)
-
-
-def prune(roots: Roots) -> list[str]:
-    """Removes all that do not run: their ids."""
-    removed = []
-    for each in list_containers(roots, all=True):
-        if each.stays and not each.is_alive:
-            try:
-                remove(roots, each.id)
-            except (Conflict, ContainerNotFound):
-                continue  # started, or removed by another one meanwhile
-            removed.append(each.id)
-    return removed
 
 
 # --- one that runs ----------------------------------------------------------------------------------------------------

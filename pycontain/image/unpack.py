@@ -275,5 +275,6 @@ def _failed(f: UnpackFailure, name: str, doing: str) -> PycontainError:
             return InvalidArgument(f"{what}: the layer contradicts itself")
         in_the_way = ": a link on its way leads to nothing below the destination" if f.errno in _BY_LINK else ""
         return InvalidArgument(f"{what}{in_the_way}")
-    hint = ": free some space" if f.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    where = " on the file system of the data root" if doing.startswith("cannot unpack") else ""
+    hint = f": free space{where}" if f.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return SetupFailed(what + hint, step="unpack", errno=f.errno)

@@ -246,14 +246,17 @@ def find(roots: Roots, text: str) -> Detached | None:
 def find_id(roots: Roots, text: str) -> str:
     if not text or "/" in text or "\0" in text:
         return ""
+    whole = len(text) == 64 and _HEX.issuperset(text)
+    if whole and os.path.isdir(directory_of(roots, text)):
+        return text  # before a name, which may be another one's id
     try:
         return os.readlink(f"{roots.data_root}/containers/names/{text}")
     except (OSError, ValueError):
         pass
     if not _HEX.issuperset(text):
         return ""
-    if len(text) == 64:  # at once: whoever asks for a thousand by id does not look at a thousand for each
-        return text if os.path.isdir(directory_of(roots, text)) else ""
+    if whole:
+        return ""  # at once: whoever asks for a thousand by id does not look at a thousand for each
     matching = [each for each in ids(roots) if each.startswith(text)]
     if len(matching) > 1:
         raise InvalidArgument(f"{text} is the beginning of {len(matching)} container ids: write more of it")
@@ -320,8 +323,11 @@ def bury(roots: Roots, found: Detached, state: State) -> State:
     )  # fmt: skip
     document = {name: getattr(ended, name) for name in ended._names}  # type: ignore[attr-defined]
     document["pid_started"] = document.pop("process_start")
-    replace_file(f"{directory}/state", json.dumps({"format": 1, **document}).encode())
-    emit_of(roots, found, "die", exitCode=str(LOST))
+    try:
+        replace_file(f"{directory}/state", json.dumps({"format": 1, **document}).encode())
+        emit_of(roots, found, "die", exitCode=str(LOST))
+    except OSError:
+        pass  # a full disk: whoever looks next writes it down, and until then can at least remove it
     return ended
 
 
@@ -407,6 +413,13 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
         raise _damaged(path, str(error)[:100]) from None
 
 
+def _clear_half_removed(roots: Roots) -> None:
+    """What a monitor has left that was killed while it removed its container."""
+    for entry in os.listdir(f"{roots.data_root}/containers"):
+        if entry.endswith(".gone") and not monitor.is_alive(run_directory_of(roots, entry.removesuffix(".gone"))):
+            _native.remove_tree(f"{roots.data_root}/containers/{entry}")
+
+
 def publish(roots: Roots, found: Detached, prepare: Callable[[str], None] | None = None) -> None:
     """Make the directory of a container: it is there with its configuration, and what ``prepare`` makes in it, or not at all.
 
@@ -416,6 +429,7 @@ def publish(roots: Roots, found: Detached, prepare: Callable[[str], None] | None
     make_data_dir(f"{roots.data_root}/containers")
     make_data_dir(f"{roots.data_root}/containers/names")
     names.forget_stale(roots)
+    _clear_half_removed(roots)
     with workspace(roots.data_root) as (work, work_fd):
         os.mkdir("container", 0o700, dir_fd=work_fd)
         fd = os.open("container", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work_fd)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .look import Resolved
     from .roots import Roots
 
-__all__ = ["create", "resolved_of", "start"]
+__all__ = ["check_foreground", "create", "resolved_of", "start"]
 
 _NAME_TRIES = 20
 _GONE_WITHIN_S = 10.0
@@ -153,7 +153,7 @@ def _cannot(verb: str, roots: Roots, e: OSError) -> SetupFailed:
 def _named(roots: Roots, wanted: str | None, container_id: str) -> str:
     if wanted is not None:
         names.reserve(roots, wanted, container_id)
-        _check_foreground(roots, wanted, container_id)
+        check_foreground(roots, wanted, container_id)
         return wanted
     for _ in range(_NAME_TRIES):
         name = names.random_name()
@@ -166,7 +166,7 @@ def _named(roots: Roots, wanted: str | None, container_id: str) -> str:
     return container_id[:12]
 
 
-def _check_foreground(roots: Roots, name: str, container_id: str) -> None:
+def check_foreground(roots: Roots, name: str, container_id: str) -> None:
     """Ours is there before the look at theirs: so never both of us have it."""
     held_id = holder_of_name(roots, name)
     if held_id:
@@ -314,6 +314,5 @@ def _words(roots: Roots, found: Detached, session: Session) -> list[str]:
     words += [f"remove={path}" for path in trees]
     words += leave_for_monitor(roots, directory_of(roots, found.id), found)
     if found.auto_remove:
-        words.append("destroys")
-        words += [f"remove={directory_of(roots, found.id)}", f"remove={run_directory_of(roots, found.id)}"]
+        words += [f"destroy={directory_of(roots, found.id)}", f"destroy={run_directory_of(roots, found.id)}"]
     return words

@@ -203,7 +203,7 @@ def find(roots: Roots, text: str) -> Foreground:
     if len(known) > 1:
         raise InvalidArgument(f"{text} is the beginning of {len(known)} container ids: write more of it")
     if not known:
-        raise ContainerNotFound(f"No such container: {text}: none that runs has this name or id")
+        raise ContainerNotFound(f"No such container: {text}")
     return _read(f"{known[0]}/record", text)
 
 

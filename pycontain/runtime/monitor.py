@@ -45,6 +45,7 @@ ATTACH, STDIN_END, RESIZE, STOP, KILL, POLICY, PAUSED, DETACH = range(16, 24)
 POLICIES = ("no", "on-failure", "always", "unless-stopped")
 FOREVER = 0xFFFFFFFF
 SHUTDOWN = 256
+KEEP = 512
 
 _HEAD = struct.Struct(">B3xI")
 _ANSWER = struct.Struct("<iiIiII56x")  # src/c/launch.h, struct pc_launch_answer
@@ -225,10 +226,10 @@ class Control:
     def resize(self, rows: int, columns: int) -> None:
         self._ask(RESIZE, rows, columns)
 
-    def stop(self, signal: int, grace_s: int, *, shutdown: bool = False) -> None:
+    def stop(self, signal: int, grace_s: int, *, shutdown: bool = False, keep: bool = False) -> None:
         """Ends it, and its restart policy: by ``signal``, and after so many seconds by SIGKILL (FOREVER: never). ``shutdown``: for the
-        machine goes down; nobody has asked that it stay stopped."""
-        self._ask(STOP, signal + SHUTDOWN * shutdown, grace_s)
+        machine goes down; nobody has asked that it stay stopped. ``keep``: it is to be started again, and does not remove itself."""
+        self._ask(STOP, signal + SHUTDOWN * shutdown + KEEP * keep, grace_s)
 
     def kill(self, signal: int, *, ends_policy: bool = False) -> None:
         self._ask(KILL, signal, int(ends_policy))

@@ -56,6 +56,8 @@ def reserve(roots: Roots, name: str, container_id: str) -> None:
         except FileExistsError:
             pass
         held_id = holder_of(roots, name)
+        if held_id == container_id:
+            return  # left by a rename that was killed
         if held_id:
             raise Conflict(
                 f"the name {name!r} is already in use by container {held_id[:12]}. Remove or rename that container, or choose another name"

@@ -67,11 +67,11 @@ def opened_root(roots: Roots, text: str) -> Iterator[ContainerRoot]:
 
 
 def _of(roots: Roots, found: Foreground | Detached) -> AbstractContextManager[ContainerRoot]:
-    return _of_running(found) if isinstance(found, Foreground) else _of_stopped(roots, found)
+    return _of_running(roots, found) if isinstance(found, Foreground) else _of_stopped(roots, found)
 
 
 @contextmanager
-def _of_running(found: Foreground) -> Iterator[ContainerRoot]:
+def _of_running(roots: Roots, found: Foreground) -> Iterator[ContainerRoot]:
     ended = Conflict(f"container {found.name} has ended")
     try:
         fd = os.open(f"/proc/{found.pid}/root", _DIRECTORY)
@@ -81,6 +81,10 @@ def _of_running(found: Foreground) -> Iterator[ContainerRoot]:
         if foreground.begun_at(found.pid) != found.begun:  # the number was another process's when it was opened
             raise ended
         yield ContainerRoot(fd=fd, found=found, uid_map=found.uid_map, gid_map=found.gid_map)
+        kept = detached.find(roots, found.id)
+        if kept is not None and detached.state_of(roots, kept).pid not in (0, found.pid):
+            # its root has been mounted anew, and does not show all that came into the old one
+            raise Conflict(f"container {found.name} was restarted meanwhile: copy again")
     finally:
         os.close(fd)
 

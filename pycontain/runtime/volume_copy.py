@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 
 from .. import _native
 from ..errors import SetupFailed, errno_name
@@ -140,13 +141,21 @@ def _finish(volume: Volume) -> None:
 def _move(name: str, copy: int, data: int) -> None:
     """Unless there is one of that name; also one that a container makes just now, which may be of another kind."""
     try:
-        os.stat(name, dir_fd=data, follow_symlinks=False)
+        if not stat.S_ISDIR(os.stat(name, dir_fd=copy, follow_symlinks=False).st_mode):
+            os.link(name, name, src_dir_fd=copy, dst_dir_fd=data, follow_symlinks=False)
+        elif not _is_there(name, data):
+            os.rename(name, name, src_dir_fd=copy, dst_dir_fd=data)  # takes the place of an empty directory only
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def _is_there(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        try:
-            os.rename(name, name, src_dir_fd=copy, dst_dir_fd=data)
-        except OSError as error:
-            if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
-                raise
+        return False
+    return True
 
 
 def _take_over(copy: int, data: int) -> None:

@@ -8,7 +8,8 @@
  *   journal=SOCKET     each line goes to systemd's journal
  *   cgroup=PATH        killed and removed at the very end; may be given often
  *   remove=PATH        a directory or file to be removed after that; may be given often
- *   events=PATH        the directory of the journal (monitor_event.c)    destroys  what it removes is the whole container
+ *   events=PATH        the directory of the journal (monitor_event.c)
+ *   destroy=PATH       as remove, of a container that removes itself; not when it is stopped to be started again
  *   health=INTERVAL:TIMEOUT:START_PERIOD:START_INTERVAL:RETRIES   the Plan "health-plan" checks it; nanoseconds
  *
  * fd 3 is a socket that keeps messages whole. The first message comes from the starter: a byte for each of the Plan's slots after
@@ -90,8 +91,8 @@ static bool set_word(struct monitor *m, const char *word, bool *no_log)
 		return m->open_stdin = true;
 	if (is(word, "stdin-once"))
 		return m->open_stdin = m->stdin_once = true;
-	if (is(word, "destroys"))
-		return m->destroys = true;
+	if ((value = value_of(word, "destroy=")) != NULL)
+		return (m->destroys = *value == '/');
 	if ((value = value_of(word, "restart=")) != NULL)
 		return set_policy(m, value);
 	if ((value = value_of(word, "log=")) != NULL) {
@@ -385,9 +386,26 @@ static void attend(struct monitor *m)
 
 /* --- the end ---------------------------------------------------------------------------------------------------- */
 
+static const char gone[] = ".gone";
+
+/* Under another name first: whoever is killed meanwhile leaves nothing that looks like a container. What has that name and no monitor
+ * the engine removes. */
+static int destroy(const char *path)
+{
+	char aside[4096];
+	size_t n = 0;
+
+	for (; path[n] != '\0' && n < sizeof aside - sizeof gone; n++)
+		aside[n] = path[n];
+	for (size_t i = 0; i < sizeof gone; i++)
+		aside[n + i] = gone[i];
+	return sys_renameat(AT_FDCWD, path, AT_FDCWD, aside) < 0 ? pc_tree_remove(path) : pc_tree_remove(aside);
+}
+
 /* The socket first: who comes now finds nobody, and reads the state. */
 static void end(struct monitor *m)
 {
+	const bool destroys = m->destroys && !m->keeps;
 	struct about about = pc_event_about(m);
 
 	(void)sys_unlinkat(m->run, "attach", 0);
@@ -400,10 +418,13 @@ static void end(struct monitor *m)
 		const char *path = value_of(*word, "remove=");
 		if (path != NULL && pc_tree_remove(path) < 0 && m->dead == NULL)
 			m->dead = path;
+		path = destroys ? value_of(*word, "destroy=") : NULL;
+		if (path != NULL && destroy(path) < 0 && m->dead == NULL)
+			m->dead = path;
 	}
 	if (m->dead != NULL || m->state_at != FOREVER)
 		pc_state_write(m); /* a last try */
-	if (m->destroys && m->dead == NULL)
+	if (destroys && m->dead == NULL)
 		pc_event_of(m, &about, "destroy", "");
 	pc_event_forget(&about);
 }

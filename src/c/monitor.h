@@ -23,7 +23,8 @@ enum pc_frame {
 	PC_ASK_STDIN_END = 17,
 	PC_ASK_RESIZE = 18,  /* rows, columns */
 	PC_ASK_STOP = 19,    /* signal, seconds until SIGKILL, all ones for never. Ends the restart policy. With SHUTDOWN added to
-				the signal it is the machine that stops, and nobody has asked for this container's end */
+				the signal it is the machine that stops, and nobody has asked for this container's end; with
+				KEEP it is to be started again, and does not remove itself */
 	PC_ASK_KILL = 20,    /* signal, 1 when it ends the restart policy */
 	PC_ASK_POLICY = 21,  /* enum pc_policy, most restarts or 0 */
 	PC_ASK_PAUSED = 22,  /* 1 when whoever asks freezes it, 0 when it is thawed: noted; no health check begins meanwhile */
@@ -41,7 +42,7 @@ enum phase {
 	OVER,	   /* clients are being told */
 };
 
-enum { SHUTDOWN = 256 };
+enum { SHUTDOWN = 256, KEEP = 512 };
 enum { CLIENTS = 16, CHUNK = 65536, PIECE = 16384, STREAMS = 2, ASK_BYTES = 8 };
 
 #define SECOND 1000000000ull
@@ -146,7 +147,8 @@ struct monitor {
 	bool ends;		 /* its policy is over */
 	bool asked, paused;	 /* ... for a client has said so, not a shutdown */
 	bool stopping;		 /* ... by a stop, which is an event of its own; a removal is none */
-	bool destroys;		 /* it removes the container at the end */
+	bool destroys;		 /* it removes the container at the end ... */
+	bool keeps;		 /* ... but not this time */
 	uint32_t stop_signal;	 /* asked for before it ran */
 	uint64_t grace_ns, kill_at, restart_at, state_at, backoff_ns;
 	struct instant started, finished;

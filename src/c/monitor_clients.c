@@ -182,12 +182,13 @@ static const char *set_policy(struct monitor *m, uint32_t policy, uint32_t max)
 
 static const char *stop(struct monitor *m, uint32_t wanted, uint32_t grace_s)
 {
-	const uint32_t signal = wanted & ~(uint32_t)SHUTDOWN;
+	const uint32_t signal = wanted & ~(uint32_t)(SHUTDOWN | KEEP);
 
 	if (signal < 1 || signal > 64)
 		return "no such signal";
-	if (signal == wanted)
+	if (!(wanted & SHUTDOWN))
 		m->asked = true;
+	m->keeps = (wanted & KEEP) != 0;
 	m->stopping = signal != SIGKILL || grace_s != 0;
 	pc_stop(m, signal, grace_s == ~0u ? FOREVER : grace_s * SECOND);
 	return NULL;
@@ -211,7 +212,7 @@ static void obey(struct monitor *m, struct client *c)
 		break;
 	case PC_ASK_STOP:
 		/* the answer first: by the time that this returns the end may have been told */
-		if ((a & ~(uint32_t)SHUTDOWN) >= 1 && (a & ~(uint32_t)SHUTDOWN) <= 64)
+		if ((a & ~(uint32_t)(SHUTDOWN | KEEP)) >= 1 && (a & ~(uint32_t)(SHUTDOWN | KEEP)) <= 64)
 			done(m, c, type);
 		refused = stop(m, a, b);
 		if (refused == NULL)

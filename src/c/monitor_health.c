@@ -30,7 +30,7 @@ bool pc_health_ask(struct health *h, const char *numbers)
 	for (; *numbers != '\0'; numbers++) {
 		if (*numbers == ':' && at < 4)
 			at++;
-		else if (*numbers >= '0' && *numbers <= '9' && found[at] < 1ull << 59)
+		else if (*numbers >= '0' && *numbers <= '9' && found[at] < 1ull << 60)
 			found[at] = found[at] * 10 + (uint64_t)(*numbers - '0');
 		else
 			return false;

@@ -87,16 +87,15 @@ from pycontain.image.resolve import resolve
 root, moment = sys.argv[1], sys.argv[2]
 seen = 0
 def die(*args, **options): os.kill(os.getpid(), 9)
-rename = os.rename
-def second(*args, **options):
+move = volume_copy._move
+def second(*args):
     global seen
-    if options.get("dst_dir_fd") is not None:
-        seen += 1
-        if seen == 3: die()
-    rename(*args, **options)
+    seen += 1
+    if seen == 3: die()
+    move(*args)
 if moment == "copied": volume_copy._native.syncfs = die
 if moment == "named": volume_copy._take_over = die
-if moment == "moving": volume_copy.os.rename = second
+if moment == "moving": volume_copy._move = second
 if moment == "moved": volume_copy._native.remove_tree = die
 volume, _ = volume_store.create(root, "new")
 volume_copy.fill(root, volume, resolve("base:1", data_root=root).lower, "/data")
