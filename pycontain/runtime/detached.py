@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -344,7 +345,7 @@ def _read_state(roots: Roots, container_id: str) -> State | None:
         document = monitor.read_state(directory)
         return State(
             status=document["status"], pid=document["pid"], process_start=document["pid_started"],
-            started_at=document["started_at"], finished_at=document["finished_at"], exit_code=document["exit_code"],
+            started_at=document["started_at"], finished_at=document["finished_at"], exit_code=_exit_code_of(document),
             signal=document["signal"], oom_killed=document["oom_killed"], restart_count=document["restart_count"],
             stopped_by_request=document["stopped_by_request"], lost_log_bytes=document["lost_log_bytes"],
             error=_error_of(document), health=document.get("health", ""),
@@ -355,6 +356,16 @@ def _read_state(roots: Roots, container_id: str) -> State | None:
         raise InvalidArgument(
             f"cannot read {directory}/state: {str(error)[:100]}: it is damaged: `pycontain rm -f` removes the container"
         ) from None
+
+
+def _exit_code_of(document: dict[str, Any]) -> int:
+    """One that could not be started has Docker's code for it: 127 or 126 for its program, 128 for whatever else."""
+    code, number = int(document["exit_code"]), document.get("error_errno", 0)
+    if code or not number:
+        return code
+    if document["error_step"] not in ("find program", "execve"):
+        return 128
+    return 127 if number == errno.ENOENT else 126
 
 
 def _error_of(document: dict[str, Any]) -> str:

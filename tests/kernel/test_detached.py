@@ -261,6 +261,7 @@ def test_a_program_that_is_not_there(roots: Roots) -> None:
     done = command("run", "-d", "--name", "no", "host", "nosuchprogram", code=127)
     assert "executable file not found in $PATH: 'nosuchprogram'" in done.stderr and done.stdout == ""
     assert state("no") == "created"  # as with Docker, it stays
+    assert command("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "no").stdout.startswith("127 find program")
     assert "executable file not found" in command("start", "no", code=1).stderr
     command("run", "-d", "--rm", "--name", "nor", "host", "nosuchprogram", code=127)
     assert state("nor") == ""

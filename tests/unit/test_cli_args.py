@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pycontain._version import __version__
 from pycontain.cli import main as cli
 from pycontain.cli import run
 from pycontain.cli.arguments import Command, Option, count, read
@@ -204,6 +205,12 @@ def test_mistake_before_a_command(words: tuple[str, ...], phrase: str) -> None:
 def console(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     code = "from pycontain.cli.main import console; console()"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, **options)
+
+
+def test_the_version_by_a_template() -> None:
+    done = console("version", "--format", "{{.Client.Version}} {{.Server.Os}}")
+    assert (done.returncode, done.stdout) == (0, f"{__version__} linux\n")
+    assert console("version", "--format", "{{.Engine}}").returncode == 64
 
 
 def test_mistake_is_one_line_and_125() -> None:
