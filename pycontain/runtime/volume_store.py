@@ -15,6 +15,7 @@ ends. When another container takes one (``--volumes-from``), it is moved to the 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -113,7 +114,7 @@ def create(
     """The volume of that name, and whether it is new; one that is there stays as it is.
 
     ``fill`` is called with its directory of files before anybody else sees it; ``held`` gets the hold of a new one
-    (:func:`hold`), from before that. Raises: InvalidArgument: no possible name; SetupFailed.
+    (:func:`hold`), from before that. Raises: InvalidArgument: no possible name; SetupFailed; VolumeNotFound: it was removed just now.
     """
     directory = f"{_base(data_root)}/{volume_name(name)}"
     if os.path.isdir(directory):
@@ -132,8 +133,8 @@ def create(
                 fcntl.flock(held[-1], fcntl.LOCK_SH)
             try:
                 os.rename(path, directory)
-            except OSError:
-                if not os.path.isdir(directory):
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
                 return _load(directory, name), False  # somebody else was quicker
         journal.emit(data_root, "volume", "create", name, {"driver": "local"})

@@ -160,17 +160,22 @@ class Taken:
         from . import volume_store as store
 
         for left in range(_TRIES, -1, -1):
-            if not m.inherited and _created(self._data_root, m.source):  # what another container has is there
-                self._made.append(m.source)
             try:
                 volume, fd = store.hold(self._data_root, m.source)
-            except VolumeNotFound:  # removed meanwhile
-                if m.inherited or not left:
+            except VolumeNotFound:  # also among those that go with a container
+                if m.inherited or not left:  # what another container has is there
                     raise
             else:
-                break
-        self._held.append(fd)
-        return volume
+                self._held.append(fd)
+                return volume
+            try:
+                volume, is_new = store.create(self._data_root, m.source, held=self._held)  # held before anybody sees it
+            except VolumeNotFound:
+                continue  # somebody else's, and removed again
+            if is_new:
+                self._made.append(m.source)
+                return volume
+        raise AssertionError("not reached")
 
     def take_new(self, m: Mount, rootfs: RootFS) -> Mount:
         """An anonymous one that will outlive its container, with its name."""
@@ -187,18 +192,6 @@ class Taken:
             )
         self._made.append(name)
         return replaced(m, source=name)
-
-
-def _created(data_root: str, name: str) -> bool:
-    """Whether it is new."""
-    from ..errors import VolumeNotFound
-    from . import volume_store as store
-
-    try:
-        store.find(data_root, name)  # also among those that go with a container
-    except VolumeNotFound:
-        return store.create(data_root, name)[1]
-    return False
 
 
 def _begin(path: str, m: Mount, lower: tuple[str, ...]) -> None:

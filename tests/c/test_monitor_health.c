@@ -13,7 +13,7 @@ static struct monitor m;
 
 static struct {
 	const char *verb;
-	int launched, reapings, theirs, fails_with;
+	int launched, reapings, told, theirs, fails_with;
 	uint64_t flags; /* field 9 of the container's stat */
 } world = {.theirs = -1};
 
@@ -41,6 +41,14 @@ void pc_life_reap(struct monitor *mon)
 {
 	(void)mon;
 	world.reapings++;
+}
+
+void pc_event(struct monitor *mon, const char *action, const char *more)
+{
+	CHECK(mon == &m);
+	CHECK_EQ(*more, '\0');
+	CHECK_EQ(strcmp(action, m.health.status == HEALTH_GOOD ? "health_status: healthy" : "health_status: unhealthy"), 0);
+	world.told++;
 }
 
 uint64_t pc_stat_field(int pid, int field)
@@ -163,6 +171,7 @@ static void counting(void)
 	one_check(CLD_EXITED, 0);
 	one_check(CLD_EXITED, 0);
 	CHECK(strstr(text_of("health.0"), "\"number\":5,") != NULL); /* the sixth, over the first */
+	CHECK_EQ(world.told, 2); /* each change, and nothing else */
 	pc_health_begin(&m);
 	CHECK_EQ(text_of("health.0")[0], '\0');
 	CHECK_EQ(m.health.status, HEALTH_STARTING);
