@@ -29,6 +29,7 @@ SCRIPT = (Path(__file__).parent / "verbs.txt").read_text(encoding="utf-8")
 DIFFERENT = {
     "exec web nosuch": "127 since Docker 23, and the reason on standard error",
     "exec web /etc": "the reason on standard error",
+    "volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{json .Labels}} {{json .Options}}' vol": "null since Docker 24",
 }
 
 
@@ -96,7 +97,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, 
 
 
 def evened(text: str, line: str) -> str:
-    text = text.replace("WARNING: IPv4 forwarding is disabled. Networking will not work.\n", "")  # this daemon's
+    text = re.sub("(?:WARNING: )?IPv4 forwarding is disabled. Networking will not work.\n", "", text)  # this daemon's
     if line.startswith("diff "):  # Docker's order is none
         text = "".join(sorted(text.splitlines(keepends=True)))
     for pattern, by in (
