@@ -52,7 +52,6 @@ __all__ = [
     "directory_of",
     "find",
     "find_id",
-    "list_all",
     "load",
     "publish",
     "run_directory_of",
@@ -222,17 +221,6 @@ def ids(roots: Roots) -> list[str]:
         ]
     except FileNotFoundError:
         return []
-
-
-def list_all(roots: Roots) -> list[Detached]:
-    """The newest first. Raises: InvalidArgument: a configuration is damaged."""
-    found = []
-    for each in ids(roots):
-        try:
-            found.append(load(roots, each))
-        except ContainerNotFound:
-            pass  # being made, or removed meanwhile
-    return sorted(found, key=lambda each: each.created, reverse=True)
 
 
 def find(roots: Roots, text: str) -> Detached | None:
