@@ -117,7 +117,7 @@ def find_container(roots: Roots, text: str) -> ContainerInfo:
 
 def info_of_foreground(roots: Roots, found: Foreground) -> ContainerInfo:
     return ContainerInfo(
-        id=found.id, name=found.name, image=found.image, image_id=found.image_id, command=found.command,
+        id=found.id, name=found.name, image=found.image, image_id=found.image_id, command=foreground.shown(found.args),
         created=found.created, state="paused" if stillness.is_paused(found) else "running", pid=found.pid,
         labels=found.config.labels, mounts=mount_points(found.mounts, roots.data_root, found.id, f"{found.directory}.volumes"),
     )  # fmt: skip

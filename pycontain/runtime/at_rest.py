@@ -55,7 +55,7 @@ def as_at_rest(roots: Roots, found: Detached) -> Foreground:
     uid_map, gid_map = triples(maps)
     return Foreground(
         id=found.id, name=found.name, owner="", image=found.request.image, image_id=found.image_id, created=found.created,
-        directory=directory, lower=found.lower, config=found.config, command=foreground.shown(found.args), uid_map=uid_map,
+        directory=directory, lower=found.lower, config=found.config, args=found.args, uid_map=uid_map,
         gid_map=gid_map, members=(), pid=0, begun=0, group_add=found.request.group_add, plan="",
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from ..request import Device, DeviceRate, Mount, RunRequest, Ulimit
 from ..spec.runtime import IDMapping
 from . import monitor, names
 from .container_events import emit_of
-from .foreground import Foreground, shown
+from .foreground import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ def as_running(roots: Roots, found: Detached, state: State) -> Foreground:
             created=found.created, pid=state.pid, begun=state.process_start, group_add=found.request.group_add,
             plan=f"{directory_of(roots, found.id)}/plan",
             directory=f"{directory_of(roots, found.id)}/layer", lower=found.lower, config=found.config,
-            command=shown(found.args), uid_map=tuple(map(tuple, place["uid_map"])), gid_map=tuple(map(tuple, place["gid_map"])),
+            args=found.args, uid_map=tuple(map(tuple, place["uid_map"])), gid_map=tuple(map(tuple, place["gid_map"])),
             members=tuple((tuple(names), version, where) for names, version, where in place["members"]),
         )  # fmt: skip
     except FileNotFoundError:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreground", "begun_at", "config_as_run", "find", "list_all", "of_running", "write"]
 
-_FORMAT = 3
+_FORMAT = 4
 _STARTING_S = 1.0
 _MAX_BYTES = 4 << 20
 
@@ -49,7 +49,7 @@ class Foreground:
     directory: str
     lower: tuple[str, ...]
     config: ImageConfig
-    command: str
+    args: tuple[str, ...]
     uid_map: tuple[tuple[int, int, int], ...]
     gid_map: tuple[tuple[int, int, int], ...]
     members: tuple[tuple[tuple[str, ...], int, str], ...]
@@ -72,7 +72,7 @@ class Foreground:
         from ..image.commit import Changed
 
         return Changed(
-            image=self.image, image_id=self.image_id, upper=self.upper, config=self.config, command=self.command,
+            image=self.image, image_id=self.image_id, upper=self.upper, config=self.config, command=" ".join(self.args),
             uid_map=self.uid_map, gid_map=self.gid_map,
         )  # fmt: skip
 
@@ -112,7 +112,7 @@ def of_running(running: Running) -> Foreground:
         id=running.id, name=running.name, owner=running.owner, image=running.request.image, image_id=rootfs.image_id,
         created=time.time(), directory=running.directory,
         lower=rootfs.lower, config=config_as_run(running.request, rootfs.config),
-        command=shown(running.args),
+        args=running.args,
         uid_map=tuple((m.container_id, m.host_id, m.size) for m in uid_map),
         gid_map=tuple((m.container_id, m.host_id, m.size) for m in gid_map),
         members=tuple((m.controllers, m.version, m.directory) for m in members), pid=running.pid, begun=begun,
