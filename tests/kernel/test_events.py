@@ -206,7 +206,7 @@ def test_the_command(staying: Roots) -> None:
     assert "--since: invalid time 'soon'" in command("events", "--since", "soon", code=1).stderr
 
 
-def test_what_is_done_to_one(tmp_path: Path) -> None:
+def test_what_is_done_to_one(staying: Roots, tmp_path: Path) -> None:
     run(
         "--name",
         "it",
