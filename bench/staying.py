@@ -172,15 +172,21 @@ def measure_exec(place: Arena, rounds: int, docker: Callable[..., str] | None) -
 def measure_logs(place: Arena) -> tuple[Rows, list[Verdict]]:
     root = str(place.rootfs)
     script = f"yes {_LINE} | head -n {_LOG_LINES}"
-    started = time.perf_counter()
-    kept = _ours("run", "-d", "--network", "none", "--log-opt", "max-size=1g", root, "/bin/sh", "-c", script)
-    _ours("wait", kept)
-    passed = time.perf_counter() - started
+    engine = pycontain.Engine()
+    speeds = []
+    for _ in range(3):
+        kept = _ours("run", "-d", "--network", "none", "--log-opt", "max-size=1g", root, "/bin/sh", "-c", script)
+        _ours("wait", kept)
+        ended = engine.containers.get(kept)
+        assert ended.started_at is not None and ended.finished_at is not None
+        speeds.append(_LOG_LINES * 90 / (ended.finished_at - ended.started_at).total_seconds() / 1e6)
+        if len(speeds) < 3:
+            _ours("rm", kept)
+    speed = statistics.median(speeds)
     with subprocess.Popen([_PYCONTAIN, "logs", kept], stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         lines = sum(1 for line in reader.stdout if line == f"{_LINE}\n".encode())
     _ours("rm", kept)
-    speed = _LOG_LINES * 90 / passed / 1e6
     behind = _follow(root)
     rows = [
         (f"{_LOG_LINES:,} lines of 90 bytes into the log", f"{speed:.0f} MB/s, {lines:,} lines read back"),
