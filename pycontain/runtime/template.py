@@ -11,8 +11,10 @@ and its directories are opaque, nothing that an image has at /dev, /proc or /sys
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import time
 
 from .. import _native
 from ..errors import SetupFailed, Unsupported, errno_name
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Template", "build"]
 
 _ENOTSUP = 95
+_BUSY_TRIES = 2000  # of a millisecond
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x8
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
@@ -195,6 +198,19 @@ def _fill(
     return top
 
 
+def _make_readonly(root: int) -> None:
+    """What was written is closed; but a process that another thread is starting just now has a copy of its descriptor, until it
+    executes its program. Raises: OSError."""
+    for left in range(_BUSY_TRIES, -1, -1):
+        try:
+            _native.superblock_readonly(root)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or not left:
+                raise
+        time.sleep(0.001)
+
+
 def _give_away(top: int, owners: Mappings) -> None:
     """Every file to the host's id of the owner that it has inside; one that has none stays nobody's."""
 
@@ -226,7 +242,7 @@ def build(
 
     Raises: Unsupported, SetupFailed.
     """
-    root = -1
+    root = top = -1
     try:
         if facts.detached_templates:
             root = _native.mount_detached(
@@ -245,11 +261,12 @@ def build(
         if owners[0]:
             _give_away(top, owners)
         if facts.detached_templates:
-            _native.superblock_readonly(root)
+            _make_readonly(root)
             _native.mount_attributes(root, _MOUNT_ATTR_RDONLY)  # says so in every container's mount table too
     except OSError as e:
-        if root >= 0:
-            os.close(root)
+        for fd in (root, top):
+            if fd >= 0:
+                os.close(fd)
         number = e.errno or 0
         from .forbidden import cause
 

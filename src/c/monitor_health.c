@@ -15,12 +15,13 @@
 #include <sys/wait.h>
 
 /* More than a pipe can hold: what still comes then is from a process that the check has left behind. */
-enum { LAST_READS = 32, CHECK_GIVEN = 9, STUB_SLOT = 3 };
+enum { LAST_READS = 32, CHECK_GIVEN = 9, STUB_SLOT = 3, UNWANTED = 4096 };
 
 #define LATER_NS (SECOND / 2) /* while somebody else holds the container still */
 #define PF_EXITING 4u
 
-static uint8_t output[HEALTH_OUTPUT] __attribute__((aligned(4096)));
+/* Behind what is kept, room for what is not: given back with it, which a page of the stack would never be. */
+static uint8_t output[HEALTH_OUTPUT + UNWANTED] __attribute__((aligned(4096)));
 
 bool pc_health_ask(struct health *h, const char *numbers)
 {
@@ -251,9 +252,8 @@ void pc_health_answer(struct monitor *m)
 /* false: there is no more now */
 static bool read_some(struct health *h)
 {
-	uint8_t rest[4096];
 	const bool full = h->got == HEALTH_OUTPUT;
-	long n = sys_read(h->out, full ? rest : output + h->got, full ? sizeof rest : HEALTH_OUTPUT - h->got);
+	long n = sys_read(h->out, output + h->got, full ? UNWANTED : HEALTH_OUTPUT - h->got);
 
 	if (n == -EAGAIN || n == -EINTR)
 		return false;

@@ -13,6 +13,7 @@ import pytest
 from staying import PYCONTAIN, SLEEPER, command, monitor_pid, run, saying, state
 
 import pycontain
+from pycontain import _native
 from pycontain.engine import containers
 from pycontain.errors import Conflict, InvalidArgument, PycontainError
 from pycontain.runtime import detached
@@ -121,3 +122,18 @@ def test_one_in_the_foreground_is_removed_by_force(roots: Roots) -> None:
         assert front.wait(20) == 137
     assert "No such container: front" in command("rm", "front", code=1).stderr
     assert command("container", "run", "host", "echo", "hi").stdout == "hi\n"
+
+
+def test_a_template_while_another_thread_starts_a_process(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose child has, until it executes its program, a copy of the descriptor that a file was written by: EBUSY for a moment."""
+    real, asked = _native.superblock_readonly, []
+
+    def busy(fd: int) -> None:
+        asked.append(fd)
+        if len(asked) < 4:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        real(fd)
+
+    monkeypatch.setattr(_native, "superblock_readonly", busy)
+    made = pycontain.Engine(roots.data_root, roots.run_root).containers.run("host", ["true"], detach=True)
+    assert made.wait(timeout=20) == 0 and len(asked) == 4
