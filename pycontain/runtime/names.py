@@ -93,5 +93,7 @@ def _forget_stale(roots: Roots, directory: str, name: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.path.lexists(f"{directory}/{name}") and not holder_of(roots, name):
             os.unlink(f"{directory}/{name}")
+    except FileNotFoundError:
+        pass  # by whoever has removed its container, without the lock
     finally:
         release(fd)
