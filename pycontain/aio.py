@@ -170,16 +170,20 @@ async def _ended(running: Running | Executing, timeout: float | None = None) -> 
     """Whether it ended within ``timeout`` seconds."""
     if running.outcome is not None:
         return True
+    return await _readable(running.pidfd, None if timeout is None else asyncio.get_running_loop().time() + timeout)
+
+
+async def _readable(fd: int, until: float | None = None) -> bool:
+    """False when the loop's time ``until`` came first."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
-    fd = running.pidfd
 
-    def settle(ended: bool) -> None:
+    def settle(readable: bool) -> None:
         if not future.done():
-            future.set_result(ended)
+            future.set_result(readable)
 
     loop.add_reader(fd, settle, True)
-    timer = None if timeout is None else loop.call_later(timeout, settle, False)
+    timer = None if until is None else loop.call_at(until, settle, False)
     try:
         return await future
     finally:

@@ -11,7 +11,7 @@ import asyncio
 from typing import Any, Literal, overload
 
 from . import nouns
-from .aio import _execute, _finished, _stoppable
+from .aio import _execute, _finished, _readable, _stoppable
 from .aio import run as _run
 from .engine import containers as _containers
 from .engine import logs as _logs
@@ -69,25 +69,6 @@ async def _opened(call: Callable[[], C]) -> C:
         if opening.exception() is None:
             opening.result().close()
         raise
-
-
-async def _readable(fd: int, until: float | None = None) -> bool:
-    """False when the loop's time ``until`` came first."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bool] = loop.create_future()
-
-    def settle(readable: bool) -> None:
-        if not future.done():
-            future.set_result(readable)
-
-    loop.add_reader(fd, settle, True)
-    timer = None if until is None else loop.call_at(until, settle, False)
-    try:
-        return await future
-    finally:
-        loop.remove_reader(fd)
-        if timer is not None:
-            timer.cancel()
 
 
 class Engine:

@@ -6,7 +6,6 @@ Nothing of a container is executed for it, and none of its paths is followed but
 from __future__ import annotations
 
 import os
-import stat
 
 from .. import _native
 from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, SetupFailed, Unsupported, errno_name
@@ -18,6 +17,7 @@ from ..runtime.at_rest import as_at_rest
 from ..runtime.cgroup_usage import Usage
 from ..runtime.detached import Detached, State
 from .containers import ContainerInfo, info_of_foreground, info_of_kept
+from .tree_size import bytes_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,63 +109,17 @@ def _sizes(roots: Roots, info: ContainerInfo, layer: str) -> Sizes:
             image = find_image(roots.data_root, info.image_id).size
         except (ImageNotFound, InvalidArgument):
             pass  # one without a record (oci:DIR), or removed by force
-    return Sizes(layer=_bytes_below(f"{layer}/upper", info.name), image=image)
+    return Sizes(layer=_bytes_of_layer(f"{layer}/upper", info.name), image=image)
 
 
-def _bytes_below(path: str, name: str) -> int:
-    """Of all files, those of several names once, as Docker counts; not of what the engine has put there, nor below _DEEPEST."""
+def _bytes_of_layer(path: str, name: str) -> int:
+    """Without what the engine has put there."""
     try:
-        fd = os.open(path, _DIRECTORY)
+        return bytes_below(path, ENGINE_PATHS)
     except FileNotFoundError:
         return 0  # it has never been started
     except OSError as error:
         raise _unseen(name, error) from None
-    links: set[int] = set()
-    try:
-        return _sum(fd, "", links, 0)
-    except PermissionError as error:
-        raise _unseen(name, error) from None
-    finally:
-        os.close(fd)
-
-
-_ELOOP = 40
-_DEEPEST = 400  # directories in each other, of which each takes a descriptor
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _sum(fd: int, path: str, links: set[int], depth: int) -> int:
-    size = 0
-    inner = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            if f"{path}{entry.name}" in ENGINE_PATHS:
-                continue
-            try:
-                info = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # removed meanwhile
-            if stat.S_ISDIR(info.st_mode):
-                inner.append(entry.name)
-            elif info.st_nlink == 1:
-                size += info.st_size
-            elif info.st_ino not in links:
-                links.add(info.st_ino)
-                size += info.st_size
-    for each in inner if depth < _DEEPEST else ():
-        try:
-            below = os.open(each, _DIRECTORY, dir_fd=fd)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed or replaced meanwhile
-        except OSError as error:
-            if error.errno == _ELOOP:
-                continue  # by a link, just now
-            raise
-        try:
-            size += _sum(below, f"{path}{each}/", links, depth + 1)
-        finally:
-            os.close(below)
-    return size
 
 
 def _unseen(name: str, error: OSError) -> Unsupported:

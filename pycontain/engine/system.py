@@ -12,7 +12,8 @@ from ..runtime import foreground
 from ..runtime.image_users import ImageUsers
 from .container_details import sizes
 from .containers import ContainerInfo, list_containers
-from .volumes import bytes_of, list_volumes
+from .tree_size import bytes_below
+from .volumes import list_volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _containers(roots: Roots) -> list[tuple[ContainerInfo, int]]:
 def _volumes(roots: Roots, containers: list[ContainerInfo]) -> Iterator[VolumeUsage]:
     for each in list_volumes(roots):
         try:
-            size = bytes_of(each)
+            size = bytes_below(each.mountpoint)
         except OSError:
             continue  # removed meanwhile
         links = sum([any(mount.name == each.name for mount in info.mounts) for info in containers])

@@ -6,14 +6,12 @@ option; a damaged file), Conflict (containers use it), SetupFailed (the disk ref
 
 from __future__ import annotations
 
-import os
-import stat
-
 from .. import parse
 from ..errors import Conflict, InvalidArgument, PycontainError, Unsupported
 from ..runtime import volume_store as store
 from ..runtime.volume_store import ANONYMOUS, Volume
 from ..runtime.volume_uses import Uses
+from .tree_size import bytes_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ANONYMOUS",
     "Volume",
-    "bytes_of",
     "create_volume",
     "dangling",
     "find_volume",
@@ -149,46 +146,10 @@ def prune_volumes(
         if not (all or each.is_anonymous) or each.options or keep(each):
             continue
         try:
-            size = bytes_of(each)
+            size = bytes_below(each.mountpoint)
             remove_volume(roots, each.name)
         except (PycontainError, OSError):
             continue  # taken into use, or removed, meanwhile
         removed.append(each.name)
         freed += size
     return removed, freed
-
-
-# --- sizes ------------------------------------------------------------------------------------------------------------
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 400  # directories in each other, of which each takes a descriptor
-
-
-def bytes_of(volume: Volume) -> int:
-    """What its files hold. Raises: OSError."""
-    fd = os.open(volume.mountpoint, _DIRECTORY)
-    try:
-        return _sum(fd, set(), 0)
-    finally:
-        os.close(fd)
-
-
-def _sum(fd: int, links: set[int], depth: int) -> int:
-    """Files of several names count once; no link is followed."""
-    size = 0
-    for name in os.listdir(fd):
-        try:
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if not stat.S_ISDIR(info.st_mode):
-                if info.st_nlink == 1 or info.st_ino not in links:
-                    size += info.st_size
-                links.add(info.st_ino)
-            elif depth < _DEEPEST:
-                below = os.open(name, _DIRECTORY, dir_fd=fd)
-                try:
-                    size += _sum(below, links, depth + 1)
-                finally:
-                    os.close(below)
-        except OSError:
-            continue  # removed or replaced meanwhile
-    return size
