@@ -444,12 +444,11 @@ class Running:
             # arrives stands still and cannot fork. v2's is preferred: who is frozen there can be killed.
             facts = self._session.facts
             v2 = bool(facts.unified) and not facts.cgroup_obstacle
-            late = self._session.late_cgroup("" if v2 else "freezer", self.id)
-            member = cgroups.Member(controllers=() if v2 else ("freezer",), version=2 if v2 else 1, directory=late)
+            member = self._session.late_cgroup("" if v2 else "freezer", self.id)
             self._late += (member,)
             try:
                 cgroups.freeze((member,))
-                cgroups.move_all(members, late)
+                cgroups.move_all(members, member.directory)
             except BaseException:
                 cgroups.thaw((member,))
                 raise
@@ -481,10 +480,10 @@ class Running:
         for name in limits.writes_of(resources, facts):
             if any(name in m.controllers for m in members):
                 continue
-            directory = self._session.late_cgroup(name, self.id)
-            if facts.controllers[name].version == 1:
-                self._late += (cgroups.Member(controllers=(name,), version=1, directory=directory),)
-                cgroups.move_all(members, directory)
+            late = self._session.late_cgroup(name, self.id)
+            if late.version == 1:
+                self._late += (late,)
+                cgroups.move_all(members, late.directory)
         cgroups.update(self.members(), resources, facts)
 
     def usage_so_far(self) -> Usage:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..host import HostFacts
     from ..image.rootfs import RootFS
     from ..spec.runtime import Resources
+    from .cgroups import Member
     from .roots import Roots
     from .userns import Mappings
 
@@ -354,13 +355,13 @@ class Session:
             os.rmdir(path)  # a half-made one would be joined by the next container
             raise cannot_make(group, e) from None
 
-    def late_cgroup(self, name: str, container_id: str) -> str:
+    def late_cgroup(self, name: str, container_id: str) -> Member:
         """A cgroup for a running container in one more hierarchy: that of the controller ``name``, or cgroup v2's for "".
         Removed with the owner, or before. Raises Unsupported."""
         from .late_cgroup import late_cgroup
 
         with self._lock:
-            return late_cgroup(name, self.cgroup_parent, container_id, self.facts).directory
+            return late_cgroup(name, self.cgroup_parent, container_id, self.facts)
 
     # --- templates ------------------------------------------------------------------------------------------------
 
